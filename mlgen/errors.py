@@ -1,0 +1,61 @@
+"""The errors that mlgen raises, and the exit code that each one gives to the command line."""
+
+
+class MlgenError(Exception):
+    """Anything that mlgen reports in one clear line; the command line exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class CardError(MlgenError):
+    """A card, or a value that overrides one, is wrong: `section.key = got: expected (unit)`."""
+
+    exit_code = 2
+
+
+class ProcessError(MlgenError):
+    """The process string cannot be read, or names no subprocess that exists at tree level."""
+
+    exit_code = 2
+
+
+class UnsupportedProcess(MlgenError):
+    """A matrix-element provider does not serve a process; another one may."""
+
+    exit_code = 2
+
+
+class MissingExtra(MlgenError):
+    """An optional library or data file is not installed; the message names the way round."""
+
+    exit_code = 3
+
+
+class MatrixElementError(MlgenError):
+    """A matrix element could not be made or evaluated."""
+
+    exit_code = 4
+
+
+class NonFiniteWeight(MlgenError):
+    """A weight is NaN or infinite; the message holds the momenta that made it."""
+
+    exit_code = 5
+
+
+class GenerationError(MlgenError):
+    """Fewer events than asked for could be made."""
+
+    exit_code = 6
+
+
+class EventFileError(MlgenError):
+    """An event file is damaged, truncated or breaks the Les Houches accord."""
+
+    exit_code = 7
+
+
+class PackError(MlgenError):
+    """A sampler pack is damaged, foreign, or newer than this version of mlgen."""
+
+    exit_code = 8
