@@ -1,0 +1,391 @@
+"""Cards: a TOML file says what is generated, and becomes frozen dataclasses here.
+
+The only file that knows key names. A key that no dataclass has is an error, and so is a value
+of the wrong type or out of range; each message names the key, what it got and what it expected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from mlgen.errors import CardError
+
+T = TypeVar("T")
+
+
+def _require(holds: bool, key: str, got: object, expected: str) -> None:
+    if not holds:
+        raise CardError(f"{key} = {got!r}: expected {expected}")
+
+
+def _positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessCard:
+    """`[process]`: what collides and what comes out."""
+
+    name: str
+    """A name for files and plots."""
+    definition: str
+    """`p p > e+ e- j`: particles as MadGraph writes them, p and j = g u d s c and antiquarks, l+ l-."""
+
+    def __post_init__(self) -> None:
+        _require(">" in self.definition, "process.definition", self.definition, "`a b > c d ...`")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelCard:
+    """`[model]`: inputs of the Standard Model in the (alpha(MZ), G_F, MZ) scheme.
+
+    The defaults are those of MadGraph's `sm`: four massless quarks, diagonal CKM matrix.
+    """
+
+    inverse_alpha_em: float = 132.507
+    """1 / alpha at the Z mass."""
+    fermi_constant_per_gev2: float = 1.16639e-5
+    z_mass_gev: float = 91.188
+    z_width_gev: float = 2.441404
+    w_width_gev: float = 2.0476
+    top_mass_gev: float = 173.0
+    top_width_gev: float = 1.4915
+    bottom_mass_gev: float = 4.7
+    tau_mass_gev: float = 1.777
+    higgs_mass_gev: float = 125.0
+    higgs_width_gev: float = 0.006382339
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            _require(_positive(value), f"model.{item.name}", value, "a positive number")
+        ratio = math.sqrt(8) * math.pi / self.inverse_alpha_em
+        ratio /= self.fermi_constant_per_gev2 * self.z_mass_gev**2
+        expected = "a mass in GeV for which M_W² = M_Z²/2 [1 + sqrt(1 - sqrt(8) pi alpha / (G_F M_Z²))] is real"
+        _require(ratio < 1, "model.z_mass_gev", self.z_mass_gev, expected)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BeamCard:
+    """`[beams]`: two beams, head on."""
+
+    particles: tuple[str, str]
+    """`["p", "p"]` or `["e+", "e-"]`; the first moves along +z."""
+    energies_gev: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        for energy in self.energies_gev:
+            _require(_positive(energy), "beams.energies_gev", energy, "positive energies in GeV")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PdfCard:
+    """`[pdf]`: the parton densities of hadron beams."""
+
+    set: str = "NNPDF23_lo_as_0130_qed"
+    """Name of an LHAPDF6 grid, sought in LHAPDF_DATA_PATH and in pythia8mc's data folder."""
+    member: int = 0
+    lhapdf_id: int = 247000
+    """Recorded in event files."""
+
+    def __post_init__(self) -> None:
+        _require(self.member >= 0, "pdf.member", self.member, "a member number from 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlphaSCard:
+    """`[alpha_s]`: the strong coupling and its running."""
+
+    at_z_mass: float = 0.130
+    reference_scale_gev: float = 91.188
+    loops: int = 2
+    charm_threshold_gev: float = 1.3
+    bottom_threshold_gev: float = 4.7
+    top_threshold_gev: float | None = None
+    """None: five flavours at every higher scale."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.at_z_mass < 1, "alpha_s.at_z_mass", self.at_z_mass, "a value in (0, 1)")
+        _require(self.loops in (1, 2), "alpha_s.loops", self.loops, "1 or 2")
+        scale = self.reference_scale_gev
+        _require(_positive(scale), "alpha_s.reference_scale_gev", scale, "a positive scale in GeV")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScalesCard:
+    """`[scales]`: renormalisation and factorisation scales."""
+
+    choice: Literal["fixed", "half_ht", "ht"] = "fixed"
+    """`fixed`, or the sum of transverse masses of the final state (`ht`), or half of it."""
+    mu_r_gev: float = 91.188
+    mu_f_gev: float = 91.188
+    factor: float = 1.0
+    """Multiplies both scales."""
+
+    def __post_init__(self) -> None:
+        for name in ("mu_r_gev", "mu_f_gev"):
+            value = getattr(self, name)
+            _require(_positive(value), f"scales.{name}", value, "a positive scale in GeV")
+        _require(_positive(self.factor), "scales.factor", self.factor, "a positive number")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParticleCutsCard:
+    """Cuts on each particle of a kind."""
+
+    pt_min_gev: float = 0.0
+    pt_max_gev: float = math.inf
+    abs_eta_max: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairCutsCard:
+    """Cuts on each pair of a kind."""
+
+    delta_r_min: float = 0.0
+    mass_min_gev: float = 0.0
+    mass_max_gev: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutsCard:
+    """`[cuts]`: jets are massless quarks and gluons; leptons are e, mu, tau."""
+
+    jets: ParticleCutsCard = field(default_factory=ParticleCutsCard)
+    leptons: ParticleCutsCard = field(default_factory=ParticleCutsCard)
+    jet_jet: PairCutsCard = field(default_factory=PairCutsCard)
+    jet_lepton: PairCutsCard = field(default_factory=PairCutsCard)
+    lepton_lepton: PairCutsCard = field(default_factory=PairCutsCard)
+    """Same flavour, opposite charge."""
+
+    def __post_init__(self) -> None:
+        for kind in dataclasses.fields(self):
+            cuts = getattr(self, kind.name)
+            for item in dataclasses.fields(cuts):
+                value = getattr(cuts, item.name)
+                unit = " in GeV" if item.name.endswith("_gev") else ""
+                key = f"cuts.{kind.name}.{item.name}"
+                _require(value >= 0, key, value, f"zero or a positive number{unit}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MatrixElementCard:
+    """`[matrix_element]`: who computes |M|²."""
+
+    provider: str = "auto"
+    """`closed_form`, `pyamplicol`, any registered provider, or `auto`: the first that can."""
+    cache_folder: str = ""
+    """Where made matrix elements are kept; empty: the user's cache folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VegasCard:
+    """`[vegas]`: the adaptive grid."""
+
+    n_bins: int = 64
+    n_iterations: int = 8
+    n_points: int = 20_000
+    """Points of an iteration, all channels together."""
+    damping: float = 0.7
+    """alpha of hep-ph/0211140: 0 leaves the grid as it is."""
+
+    def __post_init__(self) -> None:
+        _require(self.n_bins >= 2, "vegas.n_bins", self.n_bins, "at least 2")
+        _require(self.n_iterations >= 1, "vegas.n_iterations", self.n_iterations, "at least 1")
+        _require(self.n_points >= 100, "vegas.n_points", self.n_points, "at least 100")
+        _require(self.damping >= 0, "vegas.damping", self.damping, "zero or a positive number")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlowCard:
+    """`[flow]`: the rational-quadratic coupling flow and its training."""
+
+    n_blocks: int = 0
+    """Coupling blocks; 0: as few as let each dimension see each other one, twice over."""
+    n_bins: int = 10
+    n_layers: int = 2
+    """Hidden layers of each block's network."""
+    n_hidden: int = 64
+    """Width of a hidden layer."""
+    batch_size: int = 2048
+    n_steps: int = 1500
+    learning_rate: float = 3e-3
+
+    def __post_init__(self) -> None:
+        _require(self.n_blocks >= 0, "flow.n_blocks", self.n_blocks, "zero or a positive number")
+        for name in ("n_bins", "n_layers", "n_hidden", "batch_size", "n_steps"):
+            value = getattr(self, name)
+            _require(value >= 1, f"flow.{name}", value, "at least 1")
+        rate = self.learning_rate
+        _require(_positive(rate), "flow.learning_rate", rate, "a positive number")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunCard:
+    """`[run]`: how much, with which sampler, from which seed."""
+
+    n_events: int = 10_000
+    seed: int = 1
+    sampler: str = "auto"
+    """`vegas`, `flow`, any registered sampler, or `auto`: the one that is cheaper by measurement."""
+    weighted: bool = False
+    """Write every point with its weight instead of unweighting."""
+    chunk_size: int = 16_384
+    """Points of a chunk, the unit of work and of random streams."""
+    n_estimate: int = 131_072
+    """Fresh points for the cross section, the efficiency and w_max of each sampler."""
+    overweight_budget: float = 0.001
+    """t of eps_uw(N, t): the share of the cross section that w_max may leave as overweight."""
+    max_points: int = 0
+    """Give up after so many points; 0: a hundred times what the efficiency predicts."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_events", "chunk_size", "n_estimate"):
+            value = getattr(self, name)
+            _require(value >= 1, f"run.{name}", value, "at least 1")
+        _require(self.seed >= 0, "run.seed", self.seed, "zero or a positive number")
+        budget = self.overweight_budget
+        _require(0 <= budget < 1, "run.overweight_budget", budget, "a fraction in [0, 1)")
+        _require(
+            self.max_points >= 0, "run.max_points", self.max_points, "zero or a positive number"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """A whole card, one field a section."""
+
+    process: ProcessCard
+    beams: BeamCard
+    model: ModelCard = field(default_factory=ModelCard)
+    pdf: PdfCard = field(default_factory=PdfCard)
+    alpha_s: AlphaSCard = field(default_factory=AlphaSCard)
+    scales: ScalesCard = field(default_factory=ScalesCard)
+    cuts: CutsCard = field(default_factory=CutsCard)
+    matrix_element: MatrixElementCard = field(default_factory=MatrixElementCard)
+    vegas: VegasCard = field(default_factory=VegasCard)
+    flow: FlowCard = field(default_factory=FlowCard)
+    run: RunCard = field(default_factory=RunCard)
+
+
+def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
+    """Read a card and apply `section.key=value` overrides in their order.
+
+    Raises:
+        CardError: the file cannot be read, is not TOML, or a key or value is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CardError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CardError(f"{path}: not valid TOML: {error}") from error
+    for override in overrides:
+        _apply_override(table, override)
+    return card_from_table(table)
+
+
+def card_from_table(table: Mapping[str, Any]) -> Card:
+    """A card from parsed TOML."""
+    return _build(Card, table, "")
+
+
+def card_to_toml(card: Card) -> str:
+    """The whole card as TOML, defaults written out: what a run records of itself."""
+    return "\n".join(_section_lines("", dataclasses.asdict(card))).strip() + "\n"
+
+
+def _section_lines(name: str, table: Mapping[str, Any]) -> list[str]:
+    lines = [f"[{name}]"] if name else []
+    for key, value in table.items():
+        if not isinstance(value, dict) and value is not None:
+            lines.append(f"{key} = {_toml_value(value)}")
+    lines.append("")
+    for key, value in table.items():
+        if isinstance(value, dict):
+            lines += _section_lines(f"{name}.{key}" if name else key, value)
+    return lines
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return repr(value)
+
+
+def _apply_override(table: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise CardError(f"--set {override}: expected section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise CardError(f"--set {override}: {section} is a value, not a section")
+    table[last] = value
+
+
+def _build(cls: type[T], table: object, where: str) -> T:
+    if not isinstance(table, Mapping):
+        raise CardError(f"{where} = {table!r}: expected a section")
+    prefix = f"{where}." if where else ""
+    hints = typing.get_type_hints(cls)
+    known = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {prefix}{close[0]}?" if close else f"known: {', '.join(known)}"
+            raise CardError(f"{prefix}{key}: no such key; {hint}")
+    values = {}
+    for name, item in known.items():
+        if name in table:
+            values[name] = _convert(table[name], hints[name], prefix + name)
+        elif item.default is item.default_factory is dataclasses.MISSING:
+            raise CardError(f"{prefix}{name}: missing, and it has no default")
+    return cls(**values)
+
+
+def _convert(value: object, hint: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type[Any], hint), value, where)
+    if origin in (typing.Union, types.UnionType):
+        return _convert(value, next(a for a in arguments if a is not type(None)), where)
+    if origin is Literal:
+        _require(value in arguments, where, value, "one of " + ", ".join(map(repr, arguments)))
+        return value
+    if origin is tuple:
+        if (
+            not isinstance(value, Sequence)
+            or isinstance(value, str)
+            or len(value) != len(arguments)
+        ):
+            raise CardError(f"{where} = {value!r}: expected {len(arguments)} values")
+        return tuple(_convert(v, a, where) for v, a in zip(value, arguments, strict=True))
+    if hint is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        _require(number and not math.isnan(typing.cast(float, value)), where, value, "a number")
+        return float(typing.cast(float, value))
+    names = {int: "an integer", str: "a text in quotes", bool: "true or false"}
+    _require(type(value) is hint, where, value, names[hint])
+    return value
