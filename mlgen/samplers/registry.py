@@ -1,0 +1,65 @@
+"""How samplers are found, started and restored: the entry points of the group `mlgen.samplers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+
+import torch
+from torch import Tensor
+
+from mlgen.cards import Card
+from mlgen.errors import CardError, PackError
+from mlgen.samplers.module import SamplerModule
+from mlgen.samplers.vegas import VegasGrid
+
+SamplerFactory = Callable[[VegasGrid, Card, torch.Generator], SamplerModule]
+"""Starts a sampler from an adapted grid, a card and the randomness of its first weights.
+
+The shapes of what it learns follow from the grid's shape and the card alone.
+"""
+
+
+def sampler_names() -> tuple[str, ...]:
+    """The registered samplers."""
+    return tuple(sorted(entry_points(group="mlgen.samplers").names))
+
+
+def start_sampler(name: str, grid: VegasGrid, card: Card, rng: torch.Generator) -> SamplerModule:
+    """The registered sampler of a name, as yet untrained.
+
+    Raises:
+        CardError: no such sampler.
+    """
+    found = entry_points(group="mlgen.samplers", name=name)
+    if not found:
+        known = ", ".join(("auto", *sampler_names()))
+        raise CardError(f"run.sampler = {name!r}: expected one of {known}")
+    factory: SamplerFactory = next(iter(found)).load()
+    return factory(grid, card, rng)
+
+
+def sampler_state(sampler: SamplerModule) -> dict[str, Tensor]:
+    """All that a sampler has learned: named tensors on the CPU that share no memory."""
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in sampler.state_dict().items()
+    }
+
+
+def restore_sampler(
+    name: str, card: Card, n_channels: int, n_dim: int, state: Mapping[str, Tensor]
+) -> SamplerModule:
+    """The sampler that `sampler_state` was taken from, rebuilt with its card.
+
+    Raises:
+        CardError: no such sampler.
+        PackError: the state is not one of this sampler with this card.
+    """
+    grid = VegasGrid.uniform(n_channels, n_dim, card.vegas.n_bins)
+    sampler = start_sampler(name, grid, card, torch.Generator())
+    try:
+        sampler.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise PackError(f"the state of sampler {name!r} does not fit its card: {error}") from error
+    return sampler
