@@ -1,0 +1,120 @@
+"""One-dimensional maps of [0, 1] to a range [low, high] that flatten a known shape.
+
+Each map is exact in both directions. Ranges are tensors (n,), since the range of an invariant
+depends on those that were drawn before it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class RangeMap(ABC):
+    """r in [0, 1] to a value in [low, high]."""
+
+    @abstractmethod
+    def forward(self, r: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """The value (n,) at r (n,), and ln |dvalue / dr| (n,)."""
+
+    @abstractmethod
+    def inverse(self, value: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """r (n,) at a value (n,), and ln |dr / dvalue| (n,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform(RangeMap):
+    """value = low + r (high - low)."""
+
+    def forward(self, r: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.lerp(low, high, r), (high - low).log()
+
+    def inverse(self, value: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        return (value - low) / (high - low), -(high - low).log()
+
+
+@dataclass(frozen=True, slots=True)
+class BreitWigner(RangeMap):
+    """Flattens 1 / [(s - m²)² + m²Γ²] by s = m² + mΓ tan φ, eqs. (C.6)-(C.7) of hep-ph/0008033."""
+
+    mass: float
+    """GeV, positive."""
+    width: float
+    """GeV, positive."""
+
+    def _angle(self, s: Tensor) -> Tensor:
+        return torch.atan((s - self.mass**2) / (self.mass * self.width))
+
+    def _log_derivative(self, s: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        m_gamma = self.mass * self.width
+        density = m_gamma / ((s - self.mass**2).square() + m_gamma**2)
+        return ((self._angle(high) - self._angle(low)) / density).log()
+
+    def forward(self, r: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        angle = torch.lerp(self._angle(low), self._angle(high), r)
+        # Far from the peak tan() loses digits and may leave the range.
+        s = self.mass**2 + self.mass * self.width * angle.tan()
+        s = torch.minimum(torch.maximum(s, low), high)
+        return s, self._log_derivative(s, low, high)
+
+    def inverse(self, value: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        r = (self._angle(value) - self._angle(low)) / (self._angle(high) - self._angle(low))
+        return r, -self._log_derivative(value, low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class PowerLaw(RangeMap):
+    """Flattens s^(-exponent), eqs. (C.8)-(C.11) of hep-ph/0008033 for a massless propagator."""
+
+    exponent: float
+
+    def forward(self, r: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        log_ratio = (high / low).log()
+        if self.exponent == 1:
+            s = low * (r * log_ratio).exp()
+        else:
+            power = 1 - self.exponent
+            s = low * (torch.log1p(r * torch.expm1(power * log_ratio)) / power).exp()
+        s = torch.minimum(torch.maximum(s, low), high)
+        return s, self._log_derivative(s, low, log_ratio)
+
+    def inverse(self, value: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        log_ratio = (high / low).log()
+        log_value = (value / low).log()
+        if self.exponent == 1:
+            r = log_value / log_ratio
+        else:
+            power = 1 - self.exponent
+            r = torch.expm1(power * log_value) / torch.expm1(power * log_ratio)
+        return r, -self._log_derivative(value, low, log_ratio)
+
+    def _log_derivative(self, s: Tensor, low: Tensor, log_ratio: Tensor) -> Tensor:
+        if self.exponent == 1:
+            return (s * log_ratio).log()
+        power = 1 - self.exponent
+        norm = torch.expm1(power * log_ratio) / power
+        return (norm * low).log() + self.exponent * (s / low).log()
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudorapidity(RangeMap):
+    """Flattens 1 / (1 - c²), the poles of t and u, in c = cos θ = tanh(a) with a uniform."""
+
+    def forward(self, r: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        a_low, a_high = torch.atanh(low), torch.atanh(high)
+        a = torch.lerp(a_low, a_high, r)
+        # 1 - tanh² a = 1 / cosh² a keeps its digits near the poles.
+        return torch.tanh(a), (a_high - a_low).log() - 2 * _log_cosh(a)
+
+    def inverse(self, value: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        a_low, a_high = torch.atanh(low), torch.atanh(high)
+        a = torch.atanh(value)
+        return (a - a_low) / (a_high - a_low), 2 * _log_cosh(a) - (a_high - a_low).log()
+
+
+def _log_cosh(a: Tensor) -> Tensor:
+    return a.abs() + torch.log1p(torch.exp(-2 * a.abs())) - math.log(2)

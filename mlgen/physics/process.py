@@ -1,0 +1,192 @@
+"""A process string becomes subprocess groups: which flavours collide, and which share one |M|²."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import feyngraph
+
+from mlgen.core import SubprocessGroup
+from mlgen.errors import ProcessError
+
+GLUON = 21
+LIGHT_QUARKS = (1, 2, 3, 4)
+"""Massless in this model; b is massive, and no part of p or j."""
+LEPTONS = (11, 13, 15)
+
+NAMES = {
+    "d": 1, "u": 2, "s": 3, "c": 4, "b": 5, "t": 6,
+    "d~": -1, "u~": -2, "s~": -3, "c~": -4, "b~": -5, "t~": -6,
+    "e-": 11, "e+": -11, "mu-": 13, "mu+": -13, "ta-": 15, "ta+": -15,
+    "ve": 12, "ve~": -12, "vm": 14, "vm~": -14, "vt": 16, "vt~": -16,
+    "g": 21, "a": 22, "z": 23, "w+": 24, "w-": -24, "h": 25,
+}  # fmt: skip
+"""Particles as MadGraph writes them, and their PDG ids."""
+
+_PARTONS = (GLUON, *LIGHT_QUARKS, *(-q for q in LIGHT_QUARKS))
+MULTIPARTICLES = {"p": _PARTONS, "j": _PARTONS, "l-": (11, 13), "l+": (-11, -13)}
+
+_PDG_NAMES = {pdg_id: name for name, pdg_id in NAMES.items()}
+_BEAMS = {"p": 2212, **{name: NAMES[name] for name in ("e-", "e+", "mu-", "mu+")}}
+
+
+def particle_name(pdg_id: int) -> str:
+    """The name of a particle in process strings."""
+    return _PDG_NAMES[pdg_id]
+
+
+def process_name(pdg_ids: Sequence[int]) -> str:
+    """`u u~ > e+ e- g` for (2, -2, -11, 11, 21)."""
+    names = [particle_name(p) for p in pdg_ids]
+    return " ".join(names[:2]) + " > " + " ".join(names[2:])
+
+
+def beam_pdg_id(name: str) -> int:
+    """The PDG id of a beam particle.
+
+    Raises:
+        ProcessError: no such beam.
+    """
+    if name not in _BEAMS:
+        raise ProcessError(f"beams.particles = {name!r}: expected one of {', '.join(_BEAMS)}")
+    return _BEAMS[name]
+
+
+def read_process(definition: str, beams: tuple[str, str]) -> tuple[SubprocessGroup, ...]:
+    """All subprocesses of a definition such as `p p > e+ e- j`, grouped by their |M|².
+
+    A subprocess belongs where it has tree diagrams of the lowest QED order that the definition
+    as a whole allows, as in MadGraph. Two subprocesses share a group where an exact symmetry
+    of the model relates them: the exchange of the two massless generations, and, where no
+    electroweak coupling takes part, any exchange of massless quarks.
+
+    Args:
+        definition: particles as in `NAMES`, and p, j, l+, l-.
+        beams: the beam particles; alike beams let a group hold both beam assignments.
+
+    Raises:
+        ProcessError: the string cannot be read, does not fit the beams, or nothing is left.
+    """
+    incoming, outgoing = _read_definition(definition)
+    for slot, beam in zip(incoming, beams, strict=True):
+        beam_id = beam_pdg_id(beam)
+        fits = set(slot) <= set(_PARTONS) if beam == "p" else slot == (beam_id,)
+        if not fits:
+            raise ProcessError(
+                f"process.definition = {definition!r}: its incoming particles do not come from "
+                f"beams.particles = {list(beams)}"
+            )
+    alike = beams[0] == beams[1]
+    diagrams = {}
+    for ids in _assignments(incoming, outgoing):
+        orders = _qed_orders(ids)
+        if orders:
+            diagrams[ids] = orders
+    if not diagrams:
+        raise ProcessError(f"process.definition = {definition!r}: no tree diagrams")
+    lowest = min(min(orders) for orders in diagrams.values())
+    members: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for ids, orders in diagrams.items():
+        if lowest in orders and (not alike or _is_canonical_order(ids)):
+            members.setdefault(_representative(ids, lowest), []).append(ids)
+    return tuple(_group(representative, ids, alike) for representative, ids in members.items())
+
+
+def _group(
+    representative: tuple[int, ...], members: list[tuple[int, ...]], alike: bool
+) -> SubprocessGroup:
+    ordered = sorted(members, key=lambda ids: (ids != representative, ids))
+    first = ordered[0]
+    return SubprocessGroup(
+        name=process_name(first),
+        pdg_ids=tuple(ordered),
+        n_orientations=2 if alike and first[0] != first[1] else 1,
+    )
+
+
+def _read_definition(definition: str) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    left, _, right = definition.partition(">")
+    sides = []
+    for side, expected in ((left.split(), "two"), (right.split(), "two to six")):
+        if not (len(side) == 2 if expected == "two" else 2 <= len(side) <= 6):
+            raise ProcessError(
+                f"process.definition = {definition!r}: expected `a b > c d ...` with {expected} "
+                f"particles on that side, got {len(side)}"
+            )
+        slots = []
+        for name in side:
+            if name in MULTIPARTICLES:
+                slots.append(MULTIPARTICLES[name])
+            elif name in NAMES:
+                slots.append((NAMES[name],))
+            else:
+                known = ", ".join((*MULTIPARTICLES, *NAMES))
+                raise ProcessError(
+                    f"process.definition = {definition!r}: no particle {name!r}; known: {known}"
+                )
+        sides.append(slots)
+    return sides[0], sides[1]
+
+
+def _assignments(
+    incoming: Iterable[tuple[int, ...]], outgoing: Iterable[tuple[int, ...]]
+) -> Iterable[tuple[int, ...]]:
+    """Each assignment of flavours to the slots once; final states that differ in order are one."""
+    seen = set()
+    for ids in itertools.product(*incoming, *outgoing):
+        if sum(map(_charge, ids[:2])) != sum(map(_charge, ids[2:])):
+            continue
+        key = (*ids[:2], *sorted(ids[2:]))
+        if key not in seen:
+            seen.add(key)
+            yield ids
+
+
+def _charge(pdg_id: int) -> int:
+    """The electric charge in units of e/3."""
+    kind = abs(pdg_id)
+    charge = {11: -3, 13: -3, 15: -3, 24: 3}.get(kind, 0)
+    if kind <= 6:
+        charge = -1 if kind % 2 else 2
+    return charge if pdg_id > 0 else -charge
+
+
+@cache
+def _diagram_model() -> tuple[Any, dict[int, str]]:
+    model = feyngraph.Model()
+    return model, {p.pdg(): p.name() for p in model.particles()}
+
+
+def _qed_orders(ids: tuple[int, ...]) -> set[int]:
+    """The QED orders of the tree diagrams of a subprocess."""
+    model, names = _diagram_model()
+    diagrams = feyngraph.generate_diagrams(
+        [names[p] for p in ids[:2]], [names[p] for p in ids[2:]], 0, model
+    )
+    # feyngraph 0.1.0b4: a DiagramContainer has a length and an index, but cannot be iterated.
+    return {diagrams[i].order("QED") for i in range(len(diagrams))}
+
+
+def _is_canonical_order(ids: tuple[int, ...]) -> bool:
+    """Of the two beam assignments, the one with the gluon, then the particle, first."""
+    return _parton_rank(ids[0]) <= _parton_rank(ids[1])
+
+
+def _parton_rank(pdg_id: int) -> tuple[bool, bool, int]:
+    return pdg_id != GLUON, pdg_id < 0, abs(pdg_id)
+
+
+def _representative(ids: tuple[int, ...], qed_order: int) -> tuple[int, ...]:
+    """The same flavours up to the exact symmetries of the model: equal for equal |M|²."""
+    if qed_order == 0:
+        relabelled: dict[int, int] = {}
+        for p in ids:
+            if abs(p) in LIGHT_QUARKS:
+                relabelled.setdefault(abs(p), (2, 1, 4, 3)[len(relabelled)])
+        return tuple(relabelled.get(abs(p), abs(p)) * (1 if p > 0 else -1) for p in ids)
+    exchanged = {1: 3, 3: 1, 2: 4, 4: 2}
+    other = tuple(exchanged.get(abs(p), abs(p)) * (1 if p > 0 else -1) for p in ids)
+    return min(ids, other, key=lambda i: [abs(p) for p in i])
