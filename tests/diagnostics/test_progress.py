@@ -117,7 +117,8 @@ def test_a_bar_of_a_failed_step_stays_where_it_was() -> None:
             advance(1, "")
             raise KeyError
 
-    pytest.raises(KeyError, fail_after_a_quarter)
+    with pytest.raises(KeyError):
+        fail_after_a_quarter()
     assert re.search(r"generating.*25%.*stopped", last_frame(screen))
 
 
