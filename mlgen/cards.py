@@ -216,7 +216,9 @@ class FlowCard:
     """Hidden layers of each block's network."""
     n_hidden: int = 64
     """Width of a hidden layer."""
+    loss: Literal["kl", "variance"] = "kl"
     batch_size: int = 2048
+    """Points of an optimizer step, those outside the cuts counted."""
     n_steps: int = 1500
     learning_rate: float = 3e-3
 

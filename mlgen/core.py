@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -217,26 +217,34 @@ class ResolvedAmplitude(Amplitude, Protocol):
         """Leading-colour |M|² of each flow at the given configurations: (n, n_flows) for helicity (n,), an index into `helicities`."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """An integrand's values at a batch of r."""
 
     value: Tensor
     """(n,), the integrand with the Jacobian of its own maps; pb for a physics process; 0 outside cuts."""
-    points: PhaseSpacePoints | None = None
-    """Where these values were computed; None for an integrand that is not a process."""
     n_calls: int = 0
     """How many matrix elements were computed."""
 
 
-class Integrand(Protocol):
+EvaluationT = TypeVar("EvaluationT", bound=Evaluation, covariant=True)
+
+
+class Integrand(Protocol[EvaluationT]):
     """What is integrated over the unit cube, summed over channels."""
 
-    n_dim: int
-    n_flat: int
-    n_channels: int
+    @property
+    def n_dim(self) -> int:
+        """Numbers that a sampler may adapt: the first columns of r."""
 
-    def __call__(self, r: Tensor, channel: Tensor) -> Evaluation:
+    @property
+    def n_flat(self) -> int:
+        """Numbers on which the integrand does not depend: the last columns of r."""
+
+    @property
+    def n_channels(self) -> int: ...
+
+    def __call__(self, r: Tensor, channel: Tensor) -> EvaluationT:
         """The integrand at r (n, n_dim + n_flat) in the channels (n,)."""
 
 

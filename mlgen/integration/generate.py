@@ -1,0 +1,162 @@
+"""Fresh points: measure what a frozen proposal is worth, and make events from it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlgen.cards import RunCard
+from mlgen.core import Evaluation, EventBatch, Integrand, Progress, random_stream
+from mlgen.errors import GenerationError
+from mlgen.events.unweighting import (
+    UnweightingEfficiency,
+    accept,
+    effective_sample_size,
+    find_w_max_by_channel,
+    overweight_excess,
+    unweighting_efficiency,
+)
+from mlgen.integration.estimate import ChannelSums
+from mlgen.integration.integrand import ProcessIntegrand
+from mlgen.integration.picking import EventPicker
+from mlgen.integration.proposal import Proposal, channel_weight, draw
+
+_GENEROUS = 100
+"""Generation gives up after this many times the points that the efficiency predicts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What fresh points say of a frozen proposal."""
+
+    sums: ChannelSums
+    weights: Tensor
+    """(n,), pb: the weight of each point within its channel, zeros included."""
+    channel: Tensor
+    """(n,)."""
+    w_max: Tensor
+    """(n_channels,), pb."""
+    eps_uw: UnweightingEfficiency
+    ess: float
+    us_per_point: float
+    """Wall-clock microseconds."""
+    n_calls: int
+
+    @property
+    def unweighting_fractions(self) -> Tensor:
+        """The share of the points of each channel for which its events come out right."""
+        return self.w_max / self.w_max.sum()
+
+
+def estimate(
+    integrand: Integrand[Evaluation],
+    proposal: Proposal,
+    card: RunCard,
+    title: str,
+    progress: Progress,
+) -> Estimate:
+    """Measure cross section, w_max and efficiency on `card.n_estimate` fresh points."""
+    sums = ChannelSums.empty(integrand.n_channels)
+    weights, channels = [], []
+    n_calls, done, index = 0, 0, 0
+    started = time.perf_counter()
+    with progress.step(f"measuring {title}", card.n_estimate) as advance:
+        while done < card.n_estimate:
+            n = min(card.chunk_size, card.n_estimate - done)
+            rng = random_stream(card.seed, f"estimate {title}", index)
+            batch, evaluation = draw(integrand, proposal, n, rng)
+            sums += ChannelSums.of(batch, integrand.n_channels)
+            weights.append(channel_weight(batch))
+            channels.append(batch.channel)
+            n_calls += evaluation.n_calls
+            done, index = done + n, index + 1
+            advance(n, f"{sums.mean:.5g} ± {sums.error:.2g} pb")
+    elapsed = time.perf_counter() - started
+    weight, channel = torch.cat(weights), torch.cat(channels)
+    budget = card.overweight_budget
+    return Estimate(
+        sums=sums,
+        weights=weight,
+        channel=channel,
+        w_max=find_w_max_by_channel(weight, channel, integrand.n_channels, budget),
+        eps_uw=unweighting_efficiency(
+            weight, channel, budget, random_stream(card.seed, f"bootstrap {title}", 0)
+        ),
+        ess=effective_sample_size(weight / proposal.fractions[channel]),
+        us_per_point=1e6 * elapsed / done,
+        n_calls=n_calls,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generated:
+    """A sample of events, and what its making says."""
+
+    events: EventBatch
+    sums: ChannelSums
+    """Of all points of all chunks that were drawn."""
+    overweight_fraction: float
+    """The overweight excess realised on these fresh points."""
+    n_points: int
+    n_calls: int
+
+
+def generate(
+    integrand: ProcessIntegrand,
+    proposal: Proposal,
+    measured: Estimate,
+    pick: EventPicker,
+    card: RunCard,
+    progress: Progress,
+) -> Generated:
+    """Draw chunks until `card.n_events` events are there; the first ones in chunk order are kept.
+
+    Args:
+        proposal: its fractions are in proportion to w_max, unless the events are weighted.
+        measured: of the same sampler: gives w_max, and how many points to expect.
+
+    Raises:
+        GenerationError: too many points gave too few events.
+    """
+    w_max = measured.w_max
+    efficiency = 1.0 if card.weighted else measured.eps_uw.value
+    sums = ChannelSums.empty(integrand.n_channels)
+    batches: list[EventBatch] = []
+    ratios: list[Tensor] = []
+    n_events, n_points, n_calls, chunk = 0, 0, 0, 0
+    limit = card.max_points or _GENEROUS * max(int(card.n_events / efficiency), card.chunk_size)
+    with progress.step("generating", card.n_events) as advance:
+        while n_events < card.n_events:
+            if n_points >= limit:
+                raise GenerationError(
+                    f"{n_events} of {card.n_events} events after {n_points} points: expected more "
+                    "from the efficiency that was measured; raise run.max_points or run.n_estimate"
+                )
+            rng = random_stream(card.seed, "generate", chunk)
+            batch, evaluation = draw(integrand, proposal, card.chunk_size, rng)
+            sums += ChannelSums.of(batch, integrand.n_channels)
+            weight = channel_weight(batch)
+            if card.weighted:
+                mask = weight != 0
+                u = (weight / batch.fraction)[mask]
+            else:
+                ratios.append(weight / w_max[batch.channel])
+                mask, u = accept(weight, w_max[batch.channel], rng)
+            batches.append(pick(evaluation.points.select(mask), u, rng))
+            n_points += len(batch)
+            n_calls += evaluation.n_calls
+            chunk += 1
+            kept = min(len(u), card.n_events - n_events)
+            n_events += kept
+            advance(kept, f"{n_points} points")
+    events = EventBatch.concatenate(batches).select(slice(0, card.n_events))
+    return Generated(
+        events=events,
+        sums=sums,
+        overweight_fraction=overweight_excess(torch.cat(ratios), 1.0) if ratios else 0.0,
+        n_points=n_points,
+        n_calls=n_calls,
+    )

@@ -1,0 +1,119 @@
+"""What a phase-space point of a process weighs: cuts, luminosity and matrix element joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlgen.core import (
+    GEV2_PB,
+    Amplitude,
+    Cut,
+    Evaluation,
+    PartonDensity,
+    PhaseSpace,
+    PhaseSpacePoints,
+    RunningCoupling,
+    Scales,
+    SubprocessGroup,
+)
+from mlgen.errors import NonFiniteWeight
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessEvaluation(Evaluation):
+    """The values of a process, and where they were computed."""
+
+    points: PhaseSpacePoints
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessIntegrand:
+    """A process as an `Integrand`: dsigma / dr in pb, summed over the flavours of each group.
+
+    sigma = sum over flavours of the integral of
+    f_a(x1, mu_f) f_b(x2, mu_f) / (2 s_hat) |M|² dx1 dx2 dPhi_n.
+    """
+
+    groups: tuple[SubprocessGroup, ...]
+    phase_space: PhaseSpace
+    cut: Cut
+    scales: Scales
+    density: PartonDensity | None
+    """Of either beam, which are alike where there is one; None for lepton beams."""
+    coupling: RunningCoupling
+    amplitude: Amplitude
+
+    @property
+    def n_dim(self) -> int:
+        return self.phase_space.n_dim
+
+    @property
+    def n_flat(self) -> int:
+        return self.phase_space.n_flat
+
+    @property
+    def n_channels(self) -> int:
+        return len(self.phase_space.channels)
+
+    def __call__(self, r: Tensor, channel: Tensor) -> ProcessEvaluation:
+        return self.weight(self.phase_space.forward(r, channel), self.amplitude)
+
+    def weight(self, points: PhaseSpacePoints, amplitude: Amplitude) -> ProcessEvaluation:
+        """The integrand at given points, with a given amplitude.
+
+        Raises:
+            NonFiniteWeight: with the momenta, where a weight is NaN or infinite.
+        """
+        value = torch.zeros_like(points.log_jac)
+        n_calls = 0
+        for group, at in self._by_group(points.channel):
+            mine = points.select(at)
+            passed = self.cut(mine.momenta, group) & (mine.log_jac > -torch.inf)
+            at, mine = at[passed], mine.select(passed)
+            n_calls += len(mine)
+            mu_r, mu_f = self.scales(mine.momenta, group)
+            matrix_element = amplitude(mine.momenta, self.coupling(mu_r.square()), group).value
+            luminosity = self._luminosities(mine, mu_f, group).sum(-1)
+            s_hat = 4 * mine.momenta[:, 0, 0] * mine.momenta[:, 1, 0]
+            value[at] = GEV2_PB * luminosity * matrix_element * mine.log_jac.exp() / (2 * s_hat)
+        self._check_finite(value, points)
+        return ProcessEvaluation(value=value, points=points, n_calls=n_calls)
+
+    def flavour_weights(self, points: PhaseSpacePoints, group: int) -> Tensor:
+        """What each flavour assignment contributes, up to a common factor: (n, n_flavours)."""
+        return self._luminosities(points, self.scales(points.momenta, group)[1], group)
+
+    def _luminosities(self, points: PhaseSpacePoints, mu_f: Tensor, group: int) -> Tensor:
+        """f_a(x1, mu_f) f_b(x2, mu_f) of each flavour assignment: (n, n_flavours)."""
+        flavours = self.groups[group].pdg_ids
+        if self.density is None:
+            return torch.ones((len(points), 1), dtype=torch.float64, device=mu_f.device)
+        q2 = mu_f.square()
+        per_beam = [
+            self.density.xfx([ids[beam] for ids in flavours], points.x[:, beam], q2)
+            for beam in (0, 1)
+        ]
+        return per_beam[0] * per_beam[1] / points.x.prod(-1, keepdim=True)
+
+    def _by_group(self, channel: Tensor) -> Sequence[tuple[int, Tensor]]:
+        """Each group that occurs, with the indices of its points."""
+        group_of = torch.tensor([c.group for c in self.phase_space.channels], device=channel.device)
+        group = group_of[channel]
+        counts = group.bincount(minlength=len(self.groups)).tolist()
+        parts = torch.split(group.argsort(stable=True), counts)
+        return [(index, part) for index, part in enumerate(parts) if len(part)]
+
+    def _check_finite(self, value: Tensor, points: PhaseSpacePoints) -> None:
+        finite = value.isfinite()
+        if bool(finite.all()):
+            return
+        index = int((~finite).nonzero()[0])
+        group = self.groups[self.phase_space.channels[int(points.channel[index])].group]
+        raise NonFiniteWeight(
+            f"weight = {float(value[index])}: expected a finite weight (pb); {group.name} at "
+            f"(E, px, py, pz) in GeV = {points.momenta[index].tolist()}"
+        )

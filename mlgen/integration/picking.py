@@ -1,0 +1,105 @@
+"""Accepted points become events: flavours, helicities and a colour flow are picked for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlgen.core import EventBatch, PhaseSpacePoints, ResolvedAmplitude, RunningCoupling
+from mlgen.events.record import Picks, assemble
+from mlgen.integration.integrand import ProcessIntegrand
+from mlgen.physics.model import StandardModel
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventPicker:
+    """What it takes to complete an event beside its momenta."""
+
+    integrand: ProcessIntegrand
+    amplitude: ResolvedAmplitude
+    model: StandardModel
+
+    def __call__(
+        self, points: PhaseSpacePoints, weight: Tensor, rng: torch.Generator
+    ) -> EventBatch:
+        """The events of accepted points, in their order.
+
+        Flavours are picked in proportion to their part of the weight, the helicities in
+        proportion to their part of the full-colour |M|², and the colour flow, given those, in
+        proportion to its leading-colour |M|².
+
+        Args:
+            points: n accepted points.
+            weight: (n,), relative or in pb: see `EventBatch.weight`.
+        """
+        batches, indices = [], []
+        for channel in torch.unique(points.channel).tolist():
+            at = (points.channel == channel).nonzero()[:, 0]
+            batches.append(self._of_channel(channel, points.select(at), weight[at], rng))
+            indices.append(at)
+        if not batches:
+            return _no_events(points.momenta.shape[1], points.momenta.device)
+        return EventBatch.concatenate(batches).select(torch.cat(indices).argsort())
+
+    def _of_channel(
+        self, index: int, points: PhaseSpacePoints, weight: Tensor, rng: torch.Generator
+    ) -> EventBatch:
+        channel = self.integrand.phase_space.channels[index]
+        group = self.integrand.groups[channel.group]
+        mu_r, mu_f = self.integrand.scales(points.momenta, channel.group)
+        coupling: RunningCoupling = self.integrand.coupling
+        alpha_s = coupling(mu_r.square())
+        momenta, amplitude = points.momenta, self.amplitude
+        flavour = _pick(self.integrand.flavour_weights(points, channel.group), rng)
+        helicity = _pick(amplitude.helicity_values(momenta, alpha_s, channel.group), rng)
+        flow = _pick(amplitude.colour_flow_values(momenta, alpha_s, helicity, channel.group), rng)
+        picks = Picks(
+            flavour=flavour,
+            helicity=amplitude.helicities(channel.group).to(momenta.device)[helicity],
+            colour=amplitude.colour_flows(channel.group).to(momenta.device)[flow],
+            weight=weight,
+            scale=mu_f,
+            alpha_s=alpha_s,
+        )
+        masses = [0.0, 0.0, *(self.model.mass_gev(p) for p in group.pdg_ids[0][2:])]
+        return assemble(
+            points,
+            group,
+            picks,
+            momenta.new_tensor(masses),
+            self.model.alpha_em,
+            channel.resonances,
+        )
+
+
+def _pick(values: Tensor, rng: torch.Generator) -> Tensor:
+    """One column of each row (n, k), with probability in proportion to its value: (n,)."""
+    if values.shape[1] == 1:
+        return torch.zeros(len(values), dtype=torch.int64, device=values.device)
+    cumulative = values.cumsum(1)
+    uniform = torch.rand((len(values), 1), generator=rng, dtype=torch.float64).to(values.device)
+    threshold = uniform * cumulative[:, -1:]
+    # A column of value 0 has the edge of the one before it, and so is never the first above.
+    return (cumulative <= threshold).sum(1).clamp(max=values.shape[1] - 1)
+
+
+def _no_events(n_ext: int, device: torch.device) -> EventBatch:
+    integers = torch.zeros((0, n_ext), dtype=torch.int64, device=device)
+    pairs = torch.zeros((0, n_ext, 2), dtype=torch.int64, device=device)
+    reals = torch.zeros((0, n_ext), dtype=torch.float64, device=device)
+    per_event = torch.zeros(0, dtype=torch.float64, device=device)
+    return EventBatch(
+        pdg_id=integers,
+        status=integers,
+        mothers=pairs,
+        colour=pairs,
+        momenta=torch.zeros((0, n_ext, 4), dtype=torch.float64, device=device),
+        mass=reals,
+        spin=reals,
+        weight=per_event,
+        scale=per_event,
+        alpha_em=per_event,
+        alpha_s=per_event,
+    )
