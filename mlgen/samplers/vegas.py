@@ -17,6 +17,7 @@ from mlgen.cards import Card
 from mlgen.core import TrainingBatch
 from mlgen.errors import MlgenError, NonFiniteWeight
 from mlgen.samplers.module import SamplerModule
+from mlgen.samplers.splines import find_bin
 
 MIN_WIDTH = 1e-10
 """No bin becomes narrower: float64 still tells its points apart, and none of r is cut out."""
@@ -74,7 +75,7 @@ class VegasGrid(SamplerModule):
 
     def inverse(self, r: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
         r = r.to(torch.float64)
-        index = self._find(r, channel)
+        index = find_bin(self.edges.flatten(), self._first_edge(channel), 1, self.n_bins, r)
         lower, upper, log_jac = self._bins(index, channel)
         u = (index + (r - lower) / (upper - lower)) / self.n_bins
         return u, -log_jac
@@ -83,20 +84,6 @@ class VegasGrid(SamplerModule):
         """Where in the flattened edges those of each point and dimension begin: (n, n_dim)."""
         dim = torch.arange(self.n_dim, device=channel.device)
         return (channel[:, None] * self.n_dim + dim) * (self.n_bins + 1)
-
-    def _find(self, r: Tensor, channel: Tensor) -> Tensor:
-        """The bins that hold r, (n, n_dim), by bisection in all points at once.
-
-        `torch.searchsorted` wants the edges of each point laid out beside each other, which takes
-        ten times as long.
-        """
-        edges, first = self.edges.flatten(), self._first_edge(channel)
-        index = torch.zeros_like(first)
-        step = 1 << (self.n_bins - 1).bit_length()
-        while step := step >> 1:
-            trial = (index + step).clamp(max=self.n_bins - 1)
-            index = torch.where(r >= edges[first + trial], trial, index)
-        return index
 
     def _bins(self, index: Tensor, channel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Lower and upper edges of bins (n, n_dim), and ln |dr/du| (n,) of points in them."""
