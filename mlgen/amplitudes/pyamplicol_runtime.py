@@ -1,0 +1,149 @@
+"""Evaluation of a pyamplicol artifact by its native runtime, in as many processes as wanted.
+
+pyamplicol 1.0.1: importing its Python package imports Symbolica, which unlicensed lets one
+process per user run and aborts any second one. Its extension module needs neither, so it is
+loaded by its path.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mlgen.errors import MatrixElementError, MissingExtra
+
+Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+_CHUNK = 4096
+"""Points whose values lie in Python lists at one time, where the runtime gives nested lists."""
+
+
+def package_folder() -> Path:
+    """Where pyamplicol is installed, found without importing it.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    found = importlib.util.find_spec("pyamplicol")
+    if found is None or not found.submodule_search_locations:
+        raise MissingExtra(
+            "pyamplicol is not installed: pip install 'mlgen-hep[amplitudes]', or, for the "
+            'processes that it knows, set matrix_element.provider = "closed_form"'
+        )
+    return Path(found.submodule_search_locations[0])
+
+
+@cache
+def _native_module(folder: Path) -> Any:
+    candidates = [
+        folder / f"_rusticol{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES
+    ]
+    for path in candidates:
+        found = importlib.util.spec_from_file_location("_rusticol", path)
+        if path.exists() and found is not None and found.loader is not None:
+            module = importlib.util.module_from_spec(found)
+            found.loader.exec_module(module)
+            return module
+    raise MatrixElementError(
+        f"pyamplicol in {folder} has no native runtime: expected one of "
+        + ", ".join(path.name for path in candidates)
+    )
+
+
+class ProcessRuntime:
+    """One process of an artifact. Not to be called by two threads at a time."""
+
+    def __init__(
+        self, artifact: Path, process: str, pdg_ids: Sequence[int], parameters: Mapping[str, float]
+    ) -> None:
+        """Load a process.
+
+        Args:
+            artifact: its folder.
+            process: `u u~ > e+ e- g`.
+            pdg_ids: (n_ext,), the order in which momenta will come.
+            parameters: the model's external parameters by their names there.
+
+        Raises:
+            MissingExtra: pyamplicol is not installed.
+            MatrixElementError: the artifact is damaged, or holds something else.
+        """
+        self._process = process
+        native = _native_module(package_folder())
+        self._errors = (native.RusticolError, ValueError)
+        try:
+            self._runtime = native.Runtime.load(
+                artifact, process=process, model_parameters=dict(parameters), mute_warnings=True
+            )
+            physics = self._runtime.physics
+        except self._errors as error:
+            raise MatrixElementError(
+                f"the matrix element of {process} cannot be loaded ({error}): delete {artifact} "
+                "and run again to have it made anew"
+            ) from error
+        found = [particle.pdg_id for particle in physics.external_particles]
+        if found != list(pdg_ids):
+            raise MatrixElementError(
+                f"{artifact} has the legs {found} for {process}: expected {list(pdg_ids)}"
+            )
+        configurations = physics.helicities
+        self.all_helicities: tuple[tuple[int, ...], ...] = tuple(
+            tuple(configuration.values) for configuration in configurations
+        )
+        """Every helicity configuration, those that vanish identically included."""
+        self._nonzero = [c for c in configurations if not c.structural_zero]
+        self.helicities: tuple[tuple[int, ...], ...] = tuple(tuple(c.values) for c in self._nonzero)
+        """Those that do not vanish identically: (n_helicities, n_ext)."""
+        self.colour_words: tuple[tuple[int, ...], ...] = tuple(
+            tuple(flow.word) for flow in physics.color_flows
+        )
+        """The flows of a leading-colour artifact; empty for full colour."""
+
+    def set_parameters(self, parameters: Mapping[str, float]) -> None:
+        """Change external parameters of the model."""
+        self._call(self._runtime.set_model_parameters, dict(parameters))
+
+    def totals(self, momenta: Array) -> Array:
+        """|M|² (n,), summed over helicities and flows, at the momenta (n, n_ext, 4), GeV."""
+        return np.array(self._call(self._runtime.evaluate, _buffer(momenta)), dtype=np.float64)
+
+    def by_helicity(self, momenta: Array) -> Array:
+        """|M|² of each of `helicities`, summed over flows: (n, n_helicities)."""
+        ids = [configuration.id for configuration in self._nonzero]
+        parts = []
+        for start in range(0, len(momenta), _CHUNK):
+            chunk = _buffer(momenta[start : start + _CHUNK])
+            resolved = self._call(self._runtime.evaluate_resolved, chunk, helicities=ids)
+            parts.append(np.array(resolved.values, dtype=np.float64).sum(axis=2))
+        return np.concatenate(parts)
+
+    def selected(self, momenta: Array, helicity: Indices | None, flow: Indices) -> Array:
+        """|M|² (n,) of one flow a point, an index into `colour_words`.
+
+        `helicity` (n,) is an index into `all_helicities`; None sums over them.
+        """
+        selectors = {"color_flow_by_point": flow}
+        if helicity is not None:
+            selectors["helicity_by_point"] = helicity
+        values = self._call(self._runtime.evaluate, _buffer(momenta), **selectors)
+        return np.array(values, dtype=np.float64)
+
+    def _call(self, function: Callable[..., Any], *arguments: Any, **selectors: Any) -> Any:
+        try:
+            return function(*arguments, **selectors)
+        except self._errors as error:
+            raise MatrixElementError(f"the matrix element of {self._process}: {error}") from error
+
+
+def _buffer(momenta: Array) -> Array:
+    # pyamplicol 1.0.1 takes C-ordered float64 buffers without conversion; an array in
+    # another order is misread without an error.
+    return np.ascontiguousarray(momenta, dtype=np.float64)
