@@ -1,0 +1,243 @@
+"""Reading the text of a Les Houches event file, in bounded memory.
+
+The scanner checks that the file is well-formed XML from its first byte to its last, refuses
+DOCTYPE and entity declarations, and hands out the head and then one event's text after another.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from xml.parsers import expat
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlgen.errors import EventFileError
+
+READ_BYTES = 1 << 18
+MAX_BYTES_WITHOUT_EVENT = 1 << 26
+"""A head or an event longer than this is refused, so that no file can fill the memory."""
+
+N_INFO = 6
+"""Numbers of an event's first line: NUP IDPRUP XWGTUP SCALUP AQEDUP AQCDUP."""
+N_COLUMNS = 13
+"""Numbers of a particle's line: IDUP ISTUP MOTHUP(2) ICOLUP(2) PUP(5) VTIMUP SPINUP."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LheHead:
+    """What stands before the first event."""
+
+    version: str
+    header: dict[str, str]
+    """The text of each element of the header, by its tag."""
+    init: tuple[str, ...]
+    """The lines of the init block, without its elements."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventTable:
+    """Some events as numbers; the columns are those of the accord."""
+
+    info: NDArray[np.float64]
+    """(n, N_INFO)."""
+    particles: NDArray[np.float64]
+    """(n, n_max, N_COLUMNS); 0 in the rows from NUP on."""
+
+    @classmethod
+    def of(cls, events: list[list[float]]) -> Self:
+        """The table of events as `parse_event` gives them."""
+        if not events:
+            return cls(info=np.zeros((0, N_INFO)), particles=np.zeros((0, 0, N_COLUMNS)))
+        info = np.array([event[:N_INFO] for event in events])
+        n_rows = info[:, 0].astype(np.int64)
+        rows = np.array([x for event in events for x in event[N_INFO:]]).reshape(-1, N_COLUMNS)
+        particles = np.zeros((len(events), int(n_rows.max()), N_COLUMNS))
+        particles[np.arange(particles.shape[1]) < n_rows[:, None]] = rows
+        return cls(info=info, particles=particles)
+
+
+class LheScanner:
+    """An open event file: `head`, and iteration over the text of its events.
+
+    A context manager. Raises `EventFileError` on opening it and from the iteration: no such file,
+    not gzip or XML, not an event file, truncated, with a DOCTYPE, or larger than any good one.
+    """
+
+    head: LheHead
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._elements: list[str] = []
+        self._text: list[str] = []
+        self._version = ""
+        self._header: dict[str, str] = {}
+        self._init: tuple[str, ...] | None = None
+        self._events: deque[str] = deque()
+        self._bytes_without_event = 0
+        self._is_complete = False
+        self._parser = expat.ParserCreate()
+        self._parser.buffer_text = True
+        self._parser.buffer_size = 1 << 16
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.CharacterDataHandler = self._characters
+        self._parser.StartDoctypeDeclHandler = self._refuse_doctype
+        try:
+            self._raw = path.open("rb")
+        except OSError as error:
+            raise EventFileError(f"{path}: {error.strerror}: expected an event file") from error
+        is_gzip = self._raw.read(2) == b"\x1f\x8b"
+        self._raw.seek(0)
+        self._stream: gzip.GzipFile | BufferedReader = self._raw
+        if is_gzip:
+            self._stream = gzip.GzipFile(fileobj=self._raw, mode="rb")
+        try:
+            while self._init is None and self._feed():
+                pass
+            if self._init is None:
+                raise EventFileError(f"{path}: no <init> block: expected one before the events")
+        except BaseException:
+            self._raw.close()
+            raise
+        self.head = LheHead(version=self._version, header=self._header, init=self._init)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+        self._raw.close()
+
+    def __iter__(self) -> Iterator[str]:
+        more, failure = True, None
+        while more:
+            yield from self._handed_out()
+            try:
+                more = self._feed()
+            except EventFileError as error:
+                more, failure = False, error
+        # What is whole before the damage is handed out before the damage is reported.
+        yield from self._handed_out()
+        if failure is not None:
+            raise failure
+
+    def _handed_out(self) -> Iterator[str]:
+        while self._events:
+            yield self._events.popleft()
+
+    def _feed(self) -> bool:
+        """Parse the next piece of the file; whether there was one."""
+        if self._is_complete:
+            return False
+        try:
+            # read1 hands out what can be decompressed before it reports that the rest is missing.
+            piece = self._stream.read1(READ_BYTES)
+        except EOFError as error:
+            raise EventFileError(
+                f"{self.path}: truncated: the compressed data end early"
+            ) from error
+        except (OSError, zlib.error) as error:
+            raise EventFileError(f"{self.path}: cannot be read: {error}") from error
+        self._bytes_without_event += len(piece)
+        self._is_complete = not piece
+        n_waiting = len(self._events)
+        try:
+            self._parser.Parse(piece, self._is_complete)
+        except expat.ExpatError as error:
+            where = f"{self.path}: line {error.lineno}"
+            if self._is_complete:
+                inside = f"<{self._elements[-1]}>" if self._elements else "the file's first tag"
+                raise EventFileError(f"{where}: truncated: it ends inside {inside}") from error
+            reason = expat.ErrorString(error.code)
+            raise EventFileError(f"{where}: not well-formed XML ({reason})") from error
+        if len(self._events) > n_waiting:
+            self._bytes_without_event = 0
+        elif self._bytes_without_event > MAX_BYTES_WITHOUT_EVENT:
+            limit = MAX_BYTES_WITHOUT_EVENT >> 20
+            raise EventFileError(f"{self.path}: {limit} MiB without an event: refused")
+        return not self._is_complete
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        if not self._elements and tag != "LesHouchesEvents":
+            raise EventFileError(f"{self.path}: first tag <{tag}>: expected <LesHouchesEvents>")
+        if not self._elements:
+            self._version = attributes.get("version", "")
+        self._elements.append(tag)
+        if self._elements[1:] == ["event"] and self._init is None:
+            raise EventFileError(f"{self.path}: <event> before <init>: expected the init block")
+        if self._is_wanted():
+            self._text.clear()
+
+    def _characters(self, text: str) -> None:
+        if self._is_wanted():
+            self._text.append(text)
+
+    def _end(self, tag: str) -> None:
+        if self._is_wanted():
+            text = "".join(self._text)
+            if tag == "event":
+                self._events.append(text)
+            elif tag == "init":
+                self._init = tuple(line for line in text.splitlines() if line.strip())
+            else:
+                self._header[tag] = text
+        self._elements.pop()
+
+    def _is_wanted(self) -> bool:
+        """Whether text stands directly in an event, the init block or an element of the header."""
+        elements = self._elements
+        if len(elements) == 2:
+            return elements[1] in ("event", "init")
+        return len(elements) == 3 and elements[1] == "header"
+
+    def _refuse_doctype(self, *_: object) -> None:
+        raise EventFileError(f"{self.path}: DOCTYPE: refused, an event file needs none")
+
+
+def parse_event(text: str) -> list[float]:
+    """The numbers of one event: N_INFO of its first line, then N_COLUMNS for each particle.
+
+    Raises:
+        EventFileError: the lines are not what the first one announces, or hold no numbers.
+    """
+    lines = [line for line in text.splitlines() if line and not line.isspace()]
+    if not lines:
+        raise EventFileError("no lines: expected an event")
+    words = lines[0].split()
+    if len(words) != N_INFO:
+        raise EventFileError(f"first line of {len(words)} numbers: expected {N_INFO}")
+    try:
+        n_particles = int(words[0])
+    except ValueError:
+        raise EventFileError(f"NUP = {words[0]}: expected a whole number") from None
+    particles = [line for line in lines[1:] if not line.lstrip().startswith("#")]
+    if n_particles < 1 or len(particles) != n_particles:
+        raise EventFileError(f"NUP = {n_particles}: expected {len(particles)}, the lines there are")
+    for line in particles:
+        row = line.split()
+        if len(row) != N_COLUMNS:
+            raise EventFileError(f"particle line of {len(row)} numbers: expected {N_COLUMNS}")
+        words += row
+    try:
+        numbers = list(map(float, words))
+    except ValueError as error:
+        raise EventFileError(f"{error}: expected a number") from None
+    # Python reads 1_0 and other alphabets' digits as numbers; nobody else does.
+    suspicious = "_" in text or not text.isascii()
+    if suspicious and any("_" in word or not word.isascii() for word in words):
+        raise EventFileError("a number with characters that do not belong in one")
+    return numbers
