@@ -1,0 +1,346 @@
+"""The plots of a report, as SVG that takes its colours from the page around it.
+
+Colours are drawn as the placeholders of `PALETTE` and replaced by CSS variables, so that one
+plot serves a light and a dark page. Figures are built without pyplot: nothing global changes
+but the style, inside a context.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mlgen.diagnostics.observables import Comparison
+from mlgen.events.unweighting import find_w_max_by_channel
+
+INK, MUTED, PAPER = "#010203", "#040506", "#070809"
+SERIES = ("#0a0b0c", "#0d0e0f", "#101112", "#131415")
+PALETTE = {
+    INK: "--ink",
+    MUTED: "--muted",
+    PAPER: "--paper",
+    **{colour: f"--series-{i}" for i, colour in enumerate(SERIES)},
+}
+"""Placeholder colours and the CSS variables that they stand for."""
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "mathtext.fontset": "dejavusans",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "mlgen",
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.facecolor": "none",
+    "axes.linewidth": 0.8,
+    "axes.formatter.use_mathtext": True,
+    "axes.formatter.limits": (-3, 4),
+    "figure.facecolor": "none",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "xtick.minor.visible": True,
+    "ytick.minor.visible": True,
+    "xtick.major.size": 5,
+    "ytick.major.size": 5,
+    "xtick.minor.size": 2.5,
+    "ytick.minor.size": 2.5,
+    "xaxis.labellocation": "right",
+    "yaxis.labellocation": "top",
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "legend.borderaxespad": 0.2,
+    "legend.columnspacing": 1.4,
+    "lines.linewidth": 1.6,
+}
+# Fixed margins: matplotlib's constrained layout draws each figure three times.
+_MARGINS = {"left": 0.155, "right": 0.965}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightSample:
+    """The weights of one sampler's fresh points."""
+
+    weight: Tensor
+    """(n,), pb, zeros included: the mean over a channel's points is the channel's cross section."""
+    channel: Tensor
+    """(n,), int64."""
+    w_max: Tensor
+    """(n_channels,), pb, what the sampler's points are unweighted with."""
+
+
+def weight_plot(samples: Mapping[str, WeightSample]) -> str:
+    """How the weights of each sampler are distributed, when channels are drawn as for events.
+
+    Events take channel c with probability w_max,c / sum w_max, and so a weight there is
+    w sum w_max / w_max,c; over its mean, w_max lies at 1 / eps_uw for every channel.
+    """
+    scaled = {name: _generation_weights(sample) for name, sample in samples.items()}
+    lowest = min((float(x[x > 0].min()) for x, _, _ in scaled.values() if (x > 0).any()), default=1)
+    highest = max(max(float(x.max()), mark) for x, _, mark in scaled.values())
+    edges = np.geomspace(max(lowest, 1e-5), 1.3 * highest, 70)
+    with _axes() as (figure, axes):
+        for (name, (x, share, mark)), colour in zip(scaled.items(), _colours(scaled), strict=True):
+            heights, _ = np.histogram(x, edges, weights=share)
+            per_decade = heights / np.diff(np.log10(edges))
+            axes.stairs(per_decade, edges, color=colour, linewidth=1.5, label=name)
+            axes.axvline(mark, color=colour, linestyle=(0, (4, 2)), linewidth=1.3)
+        axes.plot([], [], color=INK, linestyle=(0, (4, 2)), linewidth=1.3, label=r"$w_{\max}$")
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlim=(edges[0], edges[-1]),
+            xlabel=r"$|w|\,/\,\langle w\rangle$",
+            ylabel=r"share of points per decade",
+        )
+        _legend_above(axes)
+        return _svg(figure, "weights")
+
+
+def zero_share(sample: WeightSample) -> float:
+    """The share of zeros among the points that are drawn for events."""
+    weight, share, _ = _generation_weights(sample)
+    return float(share[weight == 0].sum())
+
+
+def efficiency_plot(
+    samples: Mapping[str, WeightSample], marks: Mapping[str, tuple[float, float, float]]
+) -> str:
+    """eps_uw against the overweight budget t, for each sampler.
+
+    Args:
+        samples: the weights behind the curves.
+        marks: (t, eps_uw, its error) that a run quotes, by sampler.
+    """
+    budgets = np.geomspace(1e-5, 1e-1, 17)
+    with _axes() as (figure, axes):
+        for (name, sample), colour in zip(samples.items(), _colours(samples), strict=True):
+            curve = [100 * _efficiency(sample, float(t)) for t in budgets]
+            axes.plot(budgets, curve, color=colour, label=name)
+            if name in marks:
+                t, value, error = marks[name]
+                axes.errorbar(
+                    t, 100 * value, 100 * error, fmt="o", color=colour, markersize=5, capsize=3
+                )
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlim=(budgets[0], budgets[-1]),
+            xlabel="overweight budget $t$",
+            ylabel=r"$\varepsilon_{uw}$ [%]",
+        )
+        _plain_log_labels(axes.yaxis)
+        _legend_above(axes)
+        return _svg(figure, "efficiency")
+
+
+def loss_plot(loss: Sequence[float], name: str) -> str:
+    """The training loss of each step, and its running median."""
+    values = np.asarray(loss, dtype=np.float64)
+    width = max(len(values) // 40, 1) | 1
+    padded = np.pad(values, width // 2, mode="edge")
+    median = np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
+    steps = np.arange(1, len(values) + 1)
+    with _axes() as (figure, axes):
+        axes.plot(steps, values, color=SERIES[1], linewidth=0.6, alpha=0.35, label="each step")
+        axes.plot(steps, median, color=SERIES[1], label=f"median of {width} steps")
+        positive = bool((values > 0).all())
+        if positive and values.max() > 8 * values.min():
+            axes.set_yscale("log")
+        else:
+            # One bad batch is not to flatten the curve.
+            low, high = np.quantile(values, [0.002, 0.995])
+            margin = 0.08 * (high - low) or 1.0
+            axes.set_ylim(low - margin, high + margin)
+        axes.set(xlabel="step", ylabel=name, xlim=(0, len(values) + 1))
+        _legend_above(axes)
+        return _svg(figure, "loss")
+
+
+def comparison_plot(comparison: Comparison, index: int) -> str:
+    """The spectrum of the events over that of the weighted sample, and their ratio.
+
+    Args:
+        comparison: from `observables.compare`.
+        index: keeps the names inside this SVG apart from those of its neighbours.
+    """
+    edges, observable = comparison.edges, comparison.observable
+    centres = np.sqrt(edges[1:] * edges[:-1]) if comparison.log_bins else _middle(edges)
+    unit = f" [{observable.unit}]" if observable.unit else ""
+    per_unit = f" [pb/{observable.unit}]" if observable.unit else " [pb]"
+    seen = comparison.events != 0
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.6, 4.3))
+        figure.subplots_adjust(**_MARGINS, bottom=0.12, top=0.92, hspace=0.06)
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, 1))
+        _band(top, edges, comparison.reference, comparison.reference_error)
+        top.stairs(comparison.reference, edges, color=SERIES[1], label="weighted sample")
+        top.errorbar(
+            centres[seen],
+            comparison.events[seen],
+            comparison.events_error[seen],
+            fmt="o",
+            color=INK,
+            markersize=3,
+            linewidth=1,
+            label="events",
+        )
+        top.set_ylabel(rf"$d\sigma/d{observable.symbol}$" + per_unit)
+        if observable.unit and (comparison.events[seen] > 0).all():
+            top.set_yscale("log")
+            floor = comparison.events[seen].min()
+            top.set_ylim(
+                0.4 * floor, 2.5 * max(comparison.events.max(), comparison.reference.max())
+            )
+        else:
+            top.set_ylim(bottom=min(0.0, 1.1 * comparison.events.min()))
+        _ratio(bottom, comparison, centres)
+        bottom.set_xlabel(f"${observable.symbol}${unit}")
+        bottom.set_xlim(edges[0], edges[-1])
+        if comparison.log_bins:
+            bottom.set_xscale("log")
+            _plain_log_labels(bottom.xaxis)
+        _legend_above(top)
+        for axes in (top, bottom):
+            axes.yaxis.set_label_coords(-0.135, 0.5 if axes is bottom else 1)
+        return _svg(figure, f"observable{index}")
+
+
+def _ratio(axes: Axes, comparison: Comparison, centres: NDArray[np.float64]) -> None:
+    reference = np.where(comparison.reference != 0, comparison.reference, np.nan)
+    ratio = comparison.events / reference
+    error = comparison.events_error / np.abs(reference)
+    _band(axes, comparison.edges, np.ones_like(ratio), comparison.reference_error / reference)
+    axes.axhline(1, color=SERIES[1], linewidth=1)
+    seen = np.isfinite(ratio) & (comparison.events != 0)
+    axes.errorbar(
+        centres[seen], ratio[seen], error[seen], fmt="o", color=INK, markersize=3, linewidth=1
+    )
+    precise = seen & (error < 0.3)
+    spread = np.abs(ratio[precise] - 1) + error[precise]
+    reach = float(np.clip(1.1 * spread.max(), 0.06, 1.0)) if precise.any() else 1.0
+    axes.set_ylim(1 - reach, 1 + reach)
+    axes.set_ylabel("ratio", loc="center")
+    axes.locator_params(axis="y", nbins=4)
+    _mark_beyond(axes, centres[seen], ratio[seen], reach)
+
+
+def _mark_beyond(
+    axes: Axes, centres: NDArray[np.float64], ratio: NDArray[np.float64], reach: float
+) -> None:
+    """A triangle at the edge for each point outside the panel: none vanishes unseen."""
+    for outside, height, marker in (
+        (ratio > 1 + reach, 0.95, "^"),
+        (ratio < 1 - reach, 0.05, "v"),
+    ):
+        axes.plot(
+            centres[outside],
+            np.full(int(outside.sum()), height),
+            linestyle="none",
+            marker=marker,
+            color=INK,
+            markersize=4,
+            transform=axes.get_xaxis_transform(),
+        )
+
+
+def _band(
+    axes: Axes,
+    edges: NDArray[np.float64],
+    middle: NDArray[np.float64],
+    error: NDArray[np.float64],
+) -> None:
+    axes.stairs(
+        middle + error, edges, baseline=middle - error, fill=True, color=SERIES[1], alpha=0.25,
+        linewidth=0,
+    )  # fmt: skip
+
+
+def _plain_log_labels(axis: Axis) -> None:
+    """Label 10, 20, 50 rather than powers of ten: most axes here span about a decade."""
+    low, high = axis.get_view_interval()
+    subs = (1, 2, 3, 4, 6) if high < 12 * low else (1, 2, 5) if high < 300 * low else (1,)
+    axis.set_major_locator(mpl.ticker.LogLocator(subs=subs))
+    axis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(mpl.ticker.NullFormatter())
+
+
+def _colours(names: Iterable[str]) -> list[str]:
+    """The first colour is that of VEGAS, whatever else there is."""
+    others = itertools.cycle(SERIES[1:])
+    return [SERIES[0] if name == "vegas" else next(others) for name in names]
+
+
+def _middle(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (edges[1:] + edges[:-1]) / 2
+
+
+def _generation_weights(
+    sample: WeightSample,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """|w| over the mean, each point's share of the points drawn, and where w_max lies."""
+    n_channels = len(sample.w_max)
+    n_points = sample.channel.bincount(minlength=n_channels).clamp(min=1)
+    chance = sample.w_max / sample.w_max.sum()
+    share = (chance / n_points)[sample.channel]
+    drawn = chance[sample.channel] > 0
+    weight = torch.where(drawn, sample.weight.abs() / chance[sample.channel], 0.0)
+    mean = float((weight * share).sum())
+    mark = float(sample.w_max.sum()) / mean
+    return (weight / mean).cpu().numpy(), (share / share.sum()).cpu().numpy(), mark
+
+
+def _efficiency(sample: WeightSample, budget: float) -> float:
+    n_channels = len(sample.w_max)
+    w_max = find_w_max_by_channel(sample.weight, sample.channel, n_channels, budget)
+    n_points = sample.channel.bincount(minlength=n_channels).clamp(min=1)
+    means = sample.channel.bincount(sample.weight, minlength=n_channels) / n_points
+    return float(means.abs().sum() / w_max.sum())
+
+
+@contextmanager
+def _axes() -> Iterator[tuple[Figure, Axes]]:
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(4.6, 3.7))
+        figure.subplots_adjust(**_MARGINS, bottom=0.135, top=0.905)
+        yield figure, figure.subplots()
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4)
+
+
+def _svg(figure: Figure, prefix: str) -> str:
+    """The figure as an SVG element to be put into a page, coloured by the page."""
+    buffer = io.StringIO()
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' (?:xmlns|xmlns:xlink|width|height|version)="[^"]*"', "", svg, count=5)
+    # In a page, names are shared by all SVGs, and links need no namespace.
+    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
+    svg = svg.replace("url(#", f"url(#{prefix}-")
+    for placeholder, variable in PALETTE.items():
+        svg = svg.replace(placeholder, f"var({variable})")
+    return svg
