@@ -202,7 +202,9 @@ def read_grid(path: Path) -> GridDensity:
 
 
 def _info(path: Path) -> dict[str, str]:
-    return _settings(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    return _settings(path.read_text(encoding="utf-8", errors="replace").splitlines())
 
 
 def _settings(lines: Sequence[str]) -> dict[str, str]:

@@ -280,6 +280,15 @@ def test_legs_are_found_by_flavour_whatever_their_order() -> None:
     torch.testing.assert_close(got, expected, rtol=1e-11, atol=0)
 
 
+def test_it_computes_on_the_device_of_its_input() -> None:
+    pdg_ids, momenta, _ = reference("uux_epemg")
+    # The device `meta` has no values, but refuses to be mixed with another one.
+    momenta, alpha_s = momenta.to("meta"), alpha_s_of(momenta).to("meta")
+    amplitude = amplitude_of(*pdg_ids)
+    assert amplitude(momenta, alpha_s, 0).value.is_meta
+    assert amplitude.helicity_values(momenta, alpha_s, 0).is_meta
+
+
 def test_each_group_has_its_own_amplitude() -> None:
     (up, momenta, up_value), (down, _, down_value) = reference("uux_epem"), reference("ddx_epem")
     groups = tuple(SubprocessGroup(name=str(i), pdg_ids=(i,)) for i in (up, down))

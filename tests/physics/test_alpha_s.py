@@ -104,6 +104,11 @@ def test_it_grows_towards_the_landau_pole_and_is_nan_below(loops: int) -> None:
     assert bool((values[n_below:] > 0).all())
 
 
+def test_it_computes_on_the_device_of_its_input() -> None:
+    # The device `meta` has no values, but refuses to be mixed with another one.
+    assert AlphaS(AlphaSCard())(torch.full((3,), 100.0, device="meta")).is_meta
+
+
 def test_thresholds_that_do_not_rise_are_refused() -> None:
     with pytest.raises(CardError, match=r"alpha_s.bottom_threshold_gev = 1.0: expected a scale ab"):
         AlphaS(AlphaSCard(bottom_threshold_gev=1.0))

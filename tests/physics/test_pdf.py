@@ -153,6 +153,15 @@ def test_not_a_number_stays_one(grid_file: Path) -> None:
     assert bool(got.isnan().all())
 
 
+def test_it_computes_on_the_device_of_its_input(grid_file: Path) -> None:
+    density = read_grid(grid_file)
+    points = torch.full((3,), 0.5, dtype=torch.float64)
+    on_cpu = density.xfx([21], points, points)
+    # The device `meta` has no values, but refuses to be mixed with another one.
+    assert density.to("meta").xfx([21], points.to("meta"), points.to("meta")).is_meta
+    assert torch.equal(density.to("cpu").xfx([21], points, points), on_cpu)
+
+
 def test_zero_is_the_gluon_and_an_absent_flavour_has_no_density(grid_file: Path) -> None:
     got = read_grid(grid_file).xfx([21, 0, 5], column([0.1]), column([25.0]))
     assert float(got[0, 0]) == float(got[0, 1]) > 0
