@@ -279,6 +279,34 @@ class Card:
     run: RunCard = field(default_factory=RunCard)
 
 
+def card_folder() -> Path:
+    """Where the cards lie that come with mlgen: in the package, or beside it in a clone."""
+    package = Path(__file__).parent
+    installed = package / "processes"
+    return installed if installed.is_dir() else package.parent / "processes"
+
+
+def card_names() -> tuple[str, ...]:
+    """The names of the cards that come with mlgen."""
+    return tuple(sorted(path.stem for path in card_folder().glob("*.toml")))
+
+
+def find_card(card: Path | str) -> Path:
+    """The file of a card, given as a path or by the name of one that comes with mlgen.
+
+    Raises:
+        CardError: there is no such file and no such name.
+    """
+    path = Path(card)
+    if path.exists():
+        return path
+    if str(card) in card_names():
+        return card_folder() / f"{card}.toml"
+    close = difflib.get_close_matches(path.stem, card_names(), n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(card_names())}"
+    raise CardError(f"{card}: no such file, and no card of that name; {hint}")
+
+
 def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
     """Read a card and apply `section.key=value` overrides in their order.
 

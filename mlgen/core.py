@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Protocol, Self, TypeVar, runtime_checkable
+from typing import Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -373,3 +373,10 @@ class Progress(Protocol):
         self, title: str, total: float
     ) -> AbstractContextManager[Callable[[float, str], None]]:
         """A bar of the given length; call what it yields with (how much more is done, a note)."""
+
+
+class Clock(Protocol):
+    """Where the parts of a run say what their time is spent on."""
+
+    def step(self, name: Literal["adapt", "train", "estimate"]) -> AbstractContextManager[None]:
+        """Charge what happens inside to this step."""

@@ -94,7 +94,7 @@ class ProcessIntegrand:
             return torch.ones((len(points), 1), dtype=torch.float64, device=mu_f.device)
         q2 = mu_f.square()
         per_beam = [
-            self.density.xfx([ids[beam] for ids in flavours], points.x[:, beam], q2)
+            self.density.xfx([ids[beam] for ids in flavours], points.x[:, beam].contiguous(), q2)
             for beam in (0, 1)
         ]
         return per_beam[0] * per_beam[1] / points.x.prod(-1, keepdim=True)

@@ -82,7 +82,7 @@ def train(
                 torch.nn.utils.clip_grad_norm_(sampler.parameters(), MAX_GRADIENT_NORM)
                 optimizer.step()
                 schedule.step()
-                _fade_into(average, sampler, 1 - AVERAGING)
+                _fade_into(average, sampler, max(1 - AVERAGING, 1 / (1 + len(losses))))
                 losses.append(float(loss))
                 advance(1, f"loss {losses[-1]:.4f}")
     sampler.load_state_dict(average)

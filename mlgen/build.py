@@ -1,0 +1,94 @@
+"""From a card to wired objects: the only file that imports every room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from mlgen.amplitudes.provider import AmplitudeRequest, provide
+from mlgen.cards import Card
+from mlgen.core import BeamInfo, Progress
+from mlgen.errors import CardError
+from mlgen.integration.integrand import ProcessIntegrand
+from mlgen.integration.picking import EventPicker
+from mlgen.phasespace.channels import build_phase_space
+from mlgen.physics.alpha_s import AlphaS
+from mlgen.physics.cuts import CardCuts
+from mlgen.physics.model import StandardModel
+from mlgen.physics.pdf import find_set, read_grid
+from mlgen.physics.process import beam_pdg_id, read_process
+from mlgen.physics.scales import CardScales
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Process:
+    """All that a card stands for, ready to be sampled."""
+
+    card: Card
+    integrand: ProcessIntegrand
+    picker: EventPicker
+    beams: tuple[BeamInfo, BeamInfo]
+    provider: str
+    """The matrix-element provider; where the card says `auto`, the one that was found."""
+
+
+def build(card: Card, progress: Progress) -> Process:
+    """Read the process, find its densities and prepare its matrix element.
+
+    Raises:
+        CardError, ProcessError: the card asks for what cannot be.
+        MissingExtra: a grid or a library is not there.
+        UnsupportedProcess, MatrixElementError: there is no such matrix element.
+    """
+    groups = read_process(card.process.definition, card.beams.particles)
+    hadronic = _is_hadronic(card)
+    model = StandardModel(card.model)
+    phase_space = build_phase_space(groups, model, card.cuts, card.beams.energies_gev, hadronic)
+    density = read_grid(find_set(card.pdf.set, card.pdf.member)) if hadronic else None
+    folder = card.matrix_element.cache_folder
+    request = AmplitudeRequest(
+        groups=groups,
+        model=model,
+        cache_folder=Path(folder) if folder else user_cache_path("mlgen") / "matrix_elements",
+    )
+    provider, amplitude = provide(card.matrix_element.provider, request, progress)
+    integrand = ProcessIntegrand(
+        groups=groups,
+        phase_space=phase_space,
+        cut=CardCuts(card.cuts, groups),
+        scales=CardScales(card.scales),
+        density=density,
+        coupling=AlphaS(card.alpha_s),
+        amplitude=amplitude,
+    )
+    first, second = (
+        BeamInfo(
+            pdg_id=beam_pdg_id(name),
+            energy_gev=energy,
+            pdf_id=card.pdf.lhapdf_id if hadronic else 0,
+        )
+        for name, energy in zip(card.beams.particles, card.beams.energies_gev, strict=True)
+    )
+    return Process(
+        card=card,
+        integrand=integrand,
+        picker=EventPicker(integrand=integrand, amplitude=amplitude, model=model),
+        beams=(first, second),
+        provider=provider,
+    )
+
+
+def _is_hadronic(card: Card) -> bool:
+    hadronic = [name == "p" for name in card.beams.particles]
+    if any(hadronic) and not all(hadronic):
+        raise CardError(
+            f"beams.particles = {list(card.beams.particles)}: expected two protons or two leptons"
+        )
+    if all(hadronic) and card.beams.energies_gev[0] != card.beams.energies_gev[1]:
+        raise CardError(
+            f"beams.energies_gev = {list(card.beams.energies_gev)}: expected equal energies in GeV "
+            "for two protons"
+        )
+    return all(hadronic)

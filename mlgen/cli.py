@@ -1,0 +1,191 @@
+"""The command line: a thin skin over `mlgen.api`."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+
+import mlgen
+from mlgen.cards import card_names, find_card, read_card
+from mlgen.errors import MlgenError
+
+INTERRUPTED = 130
+UNEXPECTED = 70
+
+app = typer.Typer(
+    name="mlgen",
+    help=(
+        "Generate parton-level events with learned sampling, and never a wrong answer.\n\n"
+        "A card says what to generate; `mlgen list` shows those that come with mlgen. "
+        "A run leaves events.lhe.gz, run.json, report.html and a pack of what was learned."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mlgen {mlgen.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Nothing to do before a command."""
+
+
+@app.command("run")
+def run_command(
+    card: Annotated[str, typer.Argument(help="A card: a TOML file, or a name from `mlgen list`.")],
+    n_events: Annotated[
+        int | None, typer.Option("-n", "--n-events", help="How many events. [card: run.n_events]")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A new or empty folder. [runs/NAME, NAME-2, ...]"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Rules every random number. [card: run.seed]")
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            "--sampler",
+            help="vegas, flow, or auto: the cheaper one by measurement. [card: run.sampler]",
+        ),
+    ] = None,
+    weighted: Annotated[
+        bool, typer.Option("--weighted", help="Write weighted events instead of unweighting.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SECTION.KEY=VALUE",
+            help="Override any key of the card, e.g. --set cuts.jets.pt_min_gev=30. Repeatable.",
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Generate events: adapt VEGAS, train the flow, measure both, unweight, write.
+
+    Exit codes: 0 all events are there; 2 the card or an option is wrong; 3 an optional library
+    or data file is missing; 4 the matrix element; 5 a weight is NaN or infinite; 6 too few
+    events; 130 interrupted.
+
+    Examples:
+
+      mlgen run processes/pp_to_eej.toml -n 10000
+
+      mlgen run pp_to_ttj -n 1000 --sampler vegas --seed 7 -o ttj
+
+      mlgen run pp_to_eej --set matrix_element.provider=pyamplicol
+    """
+    from mlgen import api
+    from mlgen.diagnostics.progress import RichProgress
+
+    overrides = list(settings or [])
+    options = {"n_events": n_events, "seed": seed, "sampler": sampler, "weighted": weighted or None}
+    overrides += [
+        f"run.{key}={_toml(value)}" for key, value in options.items() if value is not None
+    ]
+    console = Console(stderr=True)
+    result = api.run(
+        read_card(find_card(card), overrides), output, progress=RichProgress(console)
+    )
+    typer.echo(api.describe_run(result))
+
+
+@app.command("list")
+def list_command(debug: Debug = False) -> None:
+    """Show the cards that come with mlgen."""
+    names = card_names()
+    width = max(map(len, names))
+    for name in names:
+        card = read_card(find_card(name))
+        energy = sum(card.beams.energies_gev)
+        typer.echo(
+            f"{name:{width}}  {card.process.definition:20}  {energy:g} GeV  "
+            f"{card.matrix_element.provider}"
+        )
+
+
+@app.command("check")
+def check_command(
+    file: Annotated[Path, typer.Argument(help="An event file: .lhe or .lhe.gz.")],
+    debug: Debug = False,
+) -> None:
+    """Validate an event file: structure, kinematics, colour lines, charges, weights, counts.
+
+    Exit codes: 0 the file is good; 7 it is not.
+    """
+    from mlgen import api
+
+    report = api.check(file)
+    typer.echo(str(report))
+    if not report.ok:
+        raise typer.Exit(7)
+
+
+@app.command("show")
+def show_command(
+    what: Annotated[str, typer.Argument(help="An event file, a card, a run folder or a pack.")],
+    debug: Debug = False,
+) -> None:
+    """Summarise an event file, a card, a run folder or a pack."""
+    from mlgen import api
+
+    typer.echo(api.show(what))
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, and exit with the code of what happened."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_run(given))
+
+
+def _run(arguments: list[str]) -> int:
+    debug = "--debug" in arguments
+    try:
+        code = app(arguments, prog_name="mlgen", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("mlgen: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except MlgenError as error:
+        return _report(error, f"mlgen: {error}", error.exit_code, debug)
+    except OSError as error:
+        return _report(error, f"mlgen: {error}", 1, debug)
+    except Exception as error:  # the last line of defence: one line, never a silent success
+        text = f"mlgen: unexpected {type(error).__name__}: {error} (--debug shows where)"
+        return _report(error, text, UNEXPECTED, debug)
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: Exception, text: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(" ".join(text.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,129 @@
+"""Adapt, freeze, estimate: the samplers that a card asks for, measured side by side."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from mlgen.cards import Card
+from mlgen.core import Clock, Evaluation, Integrand, Progress, TrainingBatch, random_stream
+from mlgen.integration.adapt import adapt_grid
+from mlgen.integration.generate import Estimate, estimate
+from mlgen.integration.losses import LOSSES
+from mlgen.integration.proposal import Proposal, draw
+from mlgen.integration.training import train
+from mlgen.samplers.module import SamplerModule
+from mlgen.samplers.registry import start_sampler
+
+VEGAS = "vegas"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A sampler, frozen, and what fresh points say of it."""
+
+    name: str
+    sampler: SamplerModule
+    proposal: Proposal
+    measured: Estimate
+    losses: tuple[float, ...] = ()
+
+    @property
+    def for_unweighting(self) -> Proposal:
+        """The proposal whose accepted points are events of the right mixture of channels."""
+        return Proposal(sampler=self.sampler, fractions=self.measured.unweighting_fractions)
+
+    def seconds_for(self, n_events: int, weighted: bool) -> float:
+        """What that many events would take, by measurement; for weighted ones, as many effective ones."""
+        yield_per_point = self.measured.ess if weighted else self.measured.eps_uw.value
+        return n_events / yield_per_point * self.measured.us_per_point * 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Integration:
+    """The samplers that were tried, and the one that was chosen."""
+
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate
+    reason: str
+    """Why."""
+    n_calls: int
+    """Matrix elements computed so far."""
+
+
+def integrate(
+    integrand: Integrand[Evaluation], card: Card, progress: Progress, clock: Clock
+) -> Integration:
+    """Adapt a VEGAS grid, train the sampler that the card names, and measure both.
+
+    With `run.sampler = "auto"` the flow is trained where that takes less time than it could
+    save, and the sampler that is cheaper to the requested number of events is chosen.
+
+    Raises:
+        CardError: no such sampler.
+        GenerationError: no point passes the cuts.
+        NonFiniteWeight: a weight is NaN or infinite.
+    """
+    run = card.run
+    learner = "flow" if run.sampler == "auto" else run.sampler
+    rng = random_stream(run.seed, "initialise", 0)
+    with clock.step("adapt"):
+        grid, fractions, n_calls = adapt_grid(integrand, card.vegas, run.seed, progress)
+        sampler = start_sampler(learner, grid, card, rng)
+    proposal = Proposal(sampler=grid, fractions=fractions)
+    with clock.step("estimate"):
+        measured = estimate(integrand, proposal, run, VEGAS, progress)
+    vegas = Candidate(name=VEGAS, sampler=grid, proposal=proposal, measured=measured)
+    n_calls += measured.n_calls
+    if learner == VEGAS:
+        reason = "the card asks for it"
+        return Integration(candidates=(vegas,), chosen=vegas, reason=reason, n_calls=n_calls)
+    if run.sampler == "auto":
+        with clock.step("train"):
+            cost = _training_seconds(sampler, integrand, proposal, card)
+        saving = vegas.seconds_for(run.n_events, run.weighted)
+        if cost > saving:
+            reason = (
+                f"training the {learner} would take about {cost:.3g} s, and with vegas the "
+                f"events take about {saving:.3g} s"
+            )
+            return Integration(candidates=(vegas,), chosen=vegas, reason=reason, n_calls=n_calls)
+    with clock.step("train"):
+        training = train(sampler, integrand, fractions, card.flow, run.seed, progress)
+    proposal = Proposal(sampler=sampler, fractions=training.fractions)
+    with clock.step("estimate"):
+        measured = estimate(integrand, proposal, run, learner, progress)
+    learned = Candidate(
+        name=learner, sampler=sampler, proposal=proposal, measured=measured, losses=training.losses
+    )
+    n_calls += training.n_calls + measured.n_calls
+    chosen, reason = learned, "the card asks for it"
+    if run.sampler == "auto":
+        seconds = {c.name: c.seconds_for(run.n_events, run.weighted) for c in (vegas, learned)}
+        chosen = min((vegas, learned), key=lambda c: seconds[c.name])
+        reason = "the events take about " + ", ".join(
+            f"{seconds[name]:.3g} s with {name}" for name in seconds
+        )
+    return Integration(candidates=(vegas, learned), chosen=chosen, reason=reason, n_calls=n_calls)
+
+
+def _training_seconds(
+    sampler: SamplerModule, integrand: Integrand[Evaluation], proposal: Proposal, card: Card
+) -> float:
+    """How long training would take, from one draw and two steps that change nothing."""
+    started = time.perf_counter()
+    rng = random_stream(card.run.seed, "probe", 0)
+    batch, _ = draw(integrand, replace(proposal, sampler=sampler), card.flow.batch_size, rng)
+    batch = batch.select(batch.value != 0)
+    drawn = time.perf_counter()
+    for _ in range(2):
+        _probe_step(sampler, batch, card)
+    per_step = (drawn - started) + (time.perf_counter() - drawn) / 2
+    return card.flow.n_steps * per_step
+
+
+def _probe_step(sampler: SamplerModule, batch: TrainingBatch, card: Card) -> None:
+    loss = LOSSES[card.flow.loss](batch, sampler.log_prob(batch.r, batch.channel))
+    torch.autograd.grad(loss, list(sampler.parameters()), allow_unused=True)
