@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -131,12 +132,11 @@ def _observables(events: EventBatch) -> Iterator[Observable]:
             unit="",
             of=_after(eta, momenta),
         )
-    for key, (label, symbol, momenta) in roles.items():
-        pdg_id, rank = key
-        antiparticle = roles.get((-pdg_id, 0))
-        if pdg_id > 0 and rank == 0 and antiparticle:
-            pair = _Pair(f"{antiparticle[0]} {label}", f"{antiparticle[1]}{symbol}")
-            yield from _pair_observables(events, pair, _sum(momenta, antiparticle[2]), pdg_id)
+    hardest = [(pdg_id, role) for (pdg_id, rank), role in roles.items() if rank == 0]
+    for (one, (label, symbol, momenta)), (other, antiparticle) in combinations(hardest, 2):
+        if one == -other:
+            pair = _Pair(f"{label} {antiparticle[0]}", f"{symbol}{antiparticle[1]}")
+            yield from _pair_observables(events, pair, _sum(momenta, antiparticle[2]), one)
     if (0, 1) in roles:
         (_, _, first), (_, _, second) = roles[0, 0], roles[0, 1]
         yield Observable(
@@ -187,11 +187,15 @@ def _pair_observables(
 
 
 def _roles(events: EventBatch) -> dict[tuple[int, int], tuple[str, str, Momenta]]:
-    """Name, symbol and momenta by (PDG id, rank in pt); the id of a jet is 0."""
+    """Name, symbol and momenta by (PDG id, rank in pt), as records order them, jets last.
+
+    The id of a jet is 0.
+    """
     final_ids = torch.where(events.status == FINAL, events.pdg_id, 0)
     found = [int(p) for p in torch.unique(final_ids) if p != 0]
     jets = [p for p in found if is_jet(p)]
-    members = {p: [p] for p in sorted(found, key=lambda p: (abs(p), p)) if p not in jets}
+    column = {p: int((final_ids == p).any(0).nonzero()[0]) for p in found}
+    members = {p: [p] for p in sorted(found, key=column.__getitem__) if p not in jets}
     if jets:
         members[0] = jets
     roles = {}

@@ -21,18 +21,17 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mlgen.diagnostics.observables import Comparison
 from mlgen.events.unweighting import find_w_max_by_channel
 
-INK, MUTED, PAPER = "#010203", "#040506", "#070809"
+INK = "#010203"
 SERIES = ("#0a0b0c", "#0d0e0f", "#101112", "#131415")
 PALETTE = {
     INK: "--ink",
-    MUTED: "--muted",
-    PAPER: "--paper",
     **{colour: f"--series-{i}" for i, colour in enumerate(SERIES)},
 }
 """Placeholder colours and the CSS variables that they stand for."""
@@ -108,8 +107,9 @@ def weight_plot(samples: Mapping[str, WeightSample]) -> str:
             yscale="log",
             xlim=(edges[0], edges[-1]),
             xlabel=r"$|w|\,/\,\langle w\rangle$",
-            ylabel=r"share of points per decade",
+            ylabel="share of points per decade",
         )
+        _plain_log_labels(axes.xaxis)
         _legend_above(axes)
         return _svg(figure, "weights")
 
@@ -159,8 +159,12 @@ def loss_plot(loss: Sequence[float], name: str) -> str:
     median = np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
     steps = np.arange(1, len(values) + 1)
     with _axes() as (figure, axes):
-        axes.plot(steps, values, color=SERIES[1], linewidth=0.6, alpha=0.35, label="each step")
-        axes.plot(steps, median, color=SERIES[1], label=f"median of {width} steps")
+        if width > 1:
+            thin = {"linewidth": 0.6, "alpha": 0.45}
+            axes.plot(steps, values, color=SERIES[1], label="each step", **thin)
+            axes.plot(steps, median, color=SERIES[1], label=f"median of {width} steps")
+        else:
+            axes.plot(steps, values, color=SERIES[1], label="each step")
         positive = bool((values > 0).all())
         if positive and values.max() > 8 * values.min():
             axes.set_yscale("log")
@@ -184,18 +188,21 @@ def comparison_plot(comparison: Comparison, index: int) -> str:
     edges, observable = comparison.edges, comparison.observable
     centres = np.sqrt(edges[1:] * edges[:-1]) if comparison.log_bins else _middle(edges)
     unit = f" [{observable.unit}]" if observable.unit else ""
-    per_unit = f" [pb/{observable.unit}]" if observable.unit else " [pb]"
-    seen = comparison.events != 0
+    prefix, scale = _prefix(float(np.abs(comparison.reference).max()))
+    per_unit = f" [{prefix}/{observable.unit}]" if observable.unit else f" [{prefix}]"
+    events, events_error = scale * comparison.events, scale * comparison.events_error
+    reference, reference_error = scale * comparison.reference, scale * comparison.reference_error
+    seen = events != 0
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(4.6, 4.3))
         figure.subplots_adjust(**_MARGINS, bottom=0.12, top=0.92, hspace=0.06)
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, 1))
-        _band(top, edges, comparison.reference, comparison.reference_error)
-        top.stairs(comparison.reference, edges, color=SERIES[1], label="weighted sample")
+        _band(top, edges, reference, reference_error)
+        top.stairs(reference, edges, color=SERIES[1], label="weighted sample")
         top.errorbar(
             centres[seen],
-            comparison.events[seen],
-            comparison.events_error[seen],
+            events[seen],
+            events_error[seen],
             fmt="o",
             color=INK,
             markersize=3,
@@ -203,14 +210,12 @@ def comparison_plot(comparison: Comparison, index: int) -> str:
             label="events",
         )
         top.set_ylabel(rf"$d\sigma/d{observable.symbol}$" + per_unit)
-        if observable.unit and (comparison.events[seen] > 0).all():
+        if observable.unit and (events[seen] > 0).all():
             top.set_yscale("log")
-            floor = comparison.events[seen].min()
-            top.set_ylim(
-                0.4 * floor, 2.5 * max(comparison.events.max(), comparison.reference.max())
-            )
+            floor = events[seen].min()
+            top.set_ylim(0.4 * floor, 2.5 * max(events.max(), reference.max()))
         else:
-            top.set_ylim(bottom=min(0.0, 1.1 * comparison.events.min()))
+            top.set_ylim(bottom=min(0.0, 1.1 * events.min()))
         _ratio(bottom, comparison, centres)
         bottom.set_xlabel(f"${observable.symbol}${unit}")
         bottom.set_xlim(edges[0], edges[-1])
@@ -221,6 +226,14 @@ def comparison_plot(comparison: Comparison, index: int) -> str:
         for axes in (top, bottom):
             axes.yaxis.set_label_coords(-0.135, 0.5 if axes is bottom else 1)
         return _svg(figure, f"observable{index}")
+
+
+def _prefix(largest_pb: float) -> tuple[str, float]:
+    """A unit in which cross sections up to this one read well, and its number in a pb."""
+    for unit, scale in (("nb", 1e-3), ("pb", 1.0), ("fb", 1e3), ("ab", 1e6)):
+        if scale * largest_pb >= (10 if unit == "nb" else 0.1):
+            return unit, scale
+    return "ab", 1e6
 
 
 def _ratio(axes: Axes, comparison: Comparison, centres: NDArray[np.float64]) -> None:
@@ -274,12 +287,12 @@ def _band(
 
 
 def _plain_log_labels(axis: Axis) -> None:
-    """Label 10, 20, 50 rather than powers of ten: most axes here span about a decade."""
+    """Label 10, 20, 50 rather than powers of ten where an axis spans few decades."""
     low, high = axis.get_view_interval()
-    subs = (1, 2, 3, 4, 6) if high < 12 * low else (1, 2, 5) if high < 300 * low else (1,)
-    axis.set_major_locator(mpl.ticker.LogLocator(subs=subs))
-    axis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(mpl.ticker.NullFormatter())
+    axis.set_minor_formatter(NullFormatter())
+    if high < 300 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 6) if high < 12 * low else (1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _colours(names: Iterable[str]) -> list[str]:

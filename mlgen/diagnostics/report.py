@@ -110,7 +110,8 @@ def _headline(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     calls = f"from {record['n_matrix_element_calls']:,} matrix elements"
     yield "events", f"{record['n_events']:,}", calls
     wall_s, cpu_s = sum(record["wall_s"].values()), sum(record["cpu_s"].values())
-    yield "time", _duration(wall_s), f"{_duration(cpu_s)} of CPU time"
+    if wall_s > 0:
+        yield "time", _duration(wall_s), f"{_duration(cpu_s)} of CPU time"
     yield "seed", str(record["seed"]), "the same seed, the same events"
 
 
@@ -191,7 +192,8 @@ def _agreement(comparison: Comparison) -> tuple[str, bool]:
     if comparison.n_dof < 1:
         return "too few events for a test", False
     p_value = comparison.p_value
-    text = f"χ²/n = {comparison.chi2:.1f}/{comparison.n_dof}, p = {p_value:.2g}"
+    shown = f"{p_value:.2f}" if p_value >= 0.01 else f"{p_value:.1g}"
+    text = f"χ²/n = {comparison.chi2:.1f}/{comparison.n_dof}, p = {shown}"
     return text, p_value < UNLIKELY
 
 
