@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -237,10 +236,7 @@ def _read_block(lines: Sequence[str], where: str) -> tuple[tuple[int, ...], Subg
 
 
 def _numbers(text: str) -> Tensor:
-    # CT14qed has lost the space between two numbers here and there (`0.0e+000.0e+00`), which
-    # LHAPDF does not notice, because it reads number by number.
-    words = re.sub(r"(e[+-]\d\d)(?=\d\.)", r"\1 ", text).split()
-    return torch.from_numpy(np.array(words, dtype=np.float64))
+    return torch.from_numpy(np.array(text.split(), dtype=np.float64))
 
 
 def find_set(name: str, member: int) -> Path:

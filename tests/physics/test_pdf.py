@@ -228,15 +228,6 @@ def test_a_damaged_grid_is_named_with_what_is_wrong(
     assert str(error.value).startswith(str(grid_file))
 
 
-def test_a_lost_space_between_numbers_is_forgiven_as_lhapdf_does(grid_file: Path) -> None:
-    x, q2 = column([0.95, 1.0]), column([25.0, 25.0])
-    expected = read_grid(grid_file).xfx(FLAVOURS, x, q2)
-    text = grid_file.read_text()
-    assert text.count("0.3 0.3 0.3\n") == len(Q_KNOTS[1])  # block 2 at x = 1
-    grid_file.write_text(text.replace("0.3 0.3 0.3\n", "3.0e-013.0e-01 0.3\n"))
-    assert torch.equal(read_grid(grid_file).xfx(FLAVOURS, x, q2), expected)
-
-
 def test_a_file_cut_short_is_refused(grid_file: Path) -> None:
     text = grid_file.read_text()
     grid_file.write_text(text[: len(text) // 2])
