@@ -160,8 +160,7 @@ def loss_plot(loss: Sequence[float], name: str) -> str:
     steps = np.arange(1, len(values) + 1)
     with _axes() as (figure, axes):
         if width > 1:
-            thin = {"linewidth": 0.6, "alpha": 0.45}
-            axes.plot(steps, values, color=SERIES[1], label="each step", **thin)
+            axes.plot(steps, values, color=SERIES[1], linewidth=0.6, alpha=0.45, label="each step")
             axes.plot(steps, median, color=SERIES[1], label=f"median of {width} steps")
         else:
             axes.plot(steps, values, color=SERIES[1], label="each step")
