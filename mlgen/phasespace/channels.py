@@ -8,20 +8,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from mlgen.cards import CutsCard
+from mlgen.cards import CutsCard, ParticleCutsCard
 from mlgen.core import Channel, PhaseSpace, PhaseSpacePoints, Resonance, SubprocessGroup
 from mlgen.errors import CardError
-from mlgen.phasespace.invariants import BreitWigner, PowerLaw, Pseudorapidity, RangeMap, Uniform
+from mlgen.phasespace.invariants import BreitWigner, PowerLaw, RangeMap, Uniform
+from mlgen.phasespace.production import (
+    LeptonProduction,
+    PartonicProduction,
+    Production,
+    TransverseProduction,
+)
 from mlgen.phasespace.tree import Decay, Leaf, TreeMap
 from mlgen.physics.cuts import is_jet, is_lepton
 from mlgen.physics.model import StandardModel
 from mlgen.physics.process import particle_name
 
 Z = 23
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Beams:
+    s: float
+    """Squared energy, GeV²."""
+    rapidity: float
+    """Of their rest frame in the laboratory."""
+    hadronic: bool
 
 
 class TreePhaseSpace(PhaseSpace):
@@ -49,7 +66,7 @@ class TreePhaseSpace(PhaseSpace):
         orientations = self._n_orientations.to(channel.device)[channel]
         if len(self._distinct) == 1:
             return self._distinct[0].forward(r, channel, orientations)
-        n_ext = 2 + len(self._distinct[0].root.legs)
+        n_ext = self._distinct[0].n_ext
         points = PhaseSpacePoints(
             momenta=r.new_empty((len(r), n_ext, 4)),
             x=r.new_empty((len(r), 2)),
@@ -94,80 +111,110 @@ def build_phase_space(
     Raises:
         CardError: the beams have too little energy for a final state.
     """
-    s = 4 * energies_gev[0] * energies_gev[1]
-    rapidity = 0.5 * math.log(energies_gev[0] / energies_gev[1])
+    beams = _Beams(
+        s=4 * energies_gev[0] * energies_gev[1],
+        rapidity=0.5 * math.log(energies_gev[0] / energies_gev[1]),
+        hadronic=hadronic,
+    )
     channels, maps = [], []
     for index, group in enumerate(groups):
-        root, resonances = _choose_tree(group.pdg_ids[0], model, cuts)
+        pdg_ids = group.pdg_ids[0]
         try:
-            maps.append(TreeMap(root=root, s=s, rapidity=rapidity, hadronic=hadronic))
+            tree_map, resonances = _choose_map(pdg_ids, model, cuts, beams)
         except ValueError as error:
             raise CardError(
                 f"beams.energies_gev = {list(energies_gev)}: expected enough energy in GeV for "
                 f"{group.name} inside the cuts"
             ) from error
-        topology = _describe(root, group.pdg_ids[0])
+        topology = f"{_describe(tree_map.first, pdg_ids)} {_describe(tree_map.second, pdg_ids)}"
+        maps.append(tree_map)
         channels.append(Channel(group=index, topology=topology, resonances=resonances))
     return TreePhaseSpace(channels, maps, [group.n_orientations for group in groups])
 
 
-def _choose_tree(
-    pdg_ids: tuple[int, ...], model: StandardModel, cuts: CutsCard
-) -> tuple[Decay, tuple[Resonance, ...]]:
+def _choose_map(
+    pdg_ids: tuple[int, ...], model: StandardModel, cuts: CutsCard, beams: _Beams
+) -> tuple[TreeMap, tuple[Resonance, ...]]:
     leaves = [Leaf(leg, model.mass_gev(pdg_ids[leg])) for leg in range(2, len(pdg_ids))]
-    pairs = [
-        (a, b)
-        for i, a in enumerate(leaves)
-        for b in leaves[i + 1 :]
-        if pdg_ids[a.leg] == -pdg_ids[b.leg]
-    ]
-    first, second = pairs[0] if pairs else (leaves[0], leaves[1])
-    parts: list[Leaf | Decay] = [leaf for leaf in leaves if leaf not in (first, second)]
+    first, second = _closest(leaves, pdg_ids)
+    rest: list[Leaf | Decay] = [leaf for leaf in leaves if leaf not in (first, second)]
+    z = BreitWigner(model.mass_gev(Z), model.width_gev(Z))
+    from_z = is_lepton(pdg_ids[first.leg]) and pdg_ids[first.leg] == -pdg_ids[second.leg]
     resonances: tuple[Resonance, ...] = ()
-    invariant: RangeMap = PowerLaw(1.5)
     min_mass = first.mass_gev + second.mass_gev
-    if pairs and is_lepton(pdg_ids[first.leg]):
-        invariant = BreitWigner(model.mass_gev(Z), model.width_gev(Z))
+    if from_z:
+        legs = (first.leg, second.leg)
+        resonances = (Resonance(pdg_id=Z, legs=legs, mass_gev=z.mass, width_gev=z.width),)
         min_mass = max(min_mass, cuts.lepton_lepton.mass_min_gev)
-        resonances = (
-            Resonance(
-                pdg_id=Z,
-                legs=(first.leg, second.leg),
-                mass_gev=model.mass_gev(Z),
-                width_gev=model.width_gev(Z),
-            ),
-        )
-    elif min_mass == 0:
-        invariant = Uniform()
-    tree: Decay = Decay(first, second, invariant, min_mass_gev=min_mass)
-    for part in parts[:-1]:
+    if not rest:
+        invariant = z if from_z else PowerLaw(1.5)
+        production = _production(beams, invariant, min_mass, (first, second), pdg_ids, cuts)
+        return TreeMap(production=production, first=first, second=second), resonances
+    shape: RangeMap = z if from_z else PowerLaw(1.5) if min_mass > 0 else Uniform()
+    tree = Decay(first, second, shape, min_mass_gev=min_mass)
+    for part in rest[:-1]:
         tree = Decay(tree, part, Uniform())
-    if parts:
-        tree = Decay(tree, parts[-1], PowerLaw(1.5))
-    return _bounded_root(tree, pdg_ids, cuts), resonances
+    production = _production(beams, PowerLaw(1.5), 0.0, (tree, rest[-1]), pdg_ids, cuts)
+    return TreeMap(production=production, first=tree, second=rest[-1]), resonances
 
 
-def _bounded_root(root: Decay, pdg_ids: tuple[int, ...], cuts: CutsCard) -> Decay:
-    """The root with the least transverse momentum that the cuts leave to its parts."""
-    bounds = [0.0]
-    for part in (root.first, root.second):
-        if isinstance(part, Leaf) and is_jet(pdg_ids[part.leg]):
-            bounds.append(cuts.jets.pt_min_gev)
-        elif isinstance(part, Leaf) and is_lepton(pdg_ids[part.leg]):
-            bounds.append(cuts.leptons.pt_min_gev)
-    min_pt = max(bounds)
-    return Decay(
-        root.first,
-        root.second,
-        root.invariant,
-        min_mass_gev=root.min_mass_gev,
+def _closest(leaves: list[Leaf], pdg_ids: tuple[int, ...]) -> tuple[Leaf, Leaf]:
+    """A particle and its antiparticle where there are such, else the first two legs."""
+    for a, b in combinations(leaves, 2):
+        if pdg_ids[a.leg] == -pdg_ids[b.leg]:
+            return a, b
+    return leaves[0], leaves[1]
+
+
+def _production(
+    beams: _Beams,
+    invariant: RangeMap,
+    min_mass_gev: float,
+    parts: tuple[Leaf | Decay, Leaf | Decay],
+    pdg_ids: tuple[int, ...],
+    cuts: CutsCard,
+) -> Production:
+    """The production whose variables the cuts bound."""
+    if not beams.hadronic:
+        return LeptonProduction(s=beams.s, rapidity=beams.rapidity)
+    min_pt = max(_min_pt(part, pdg_ids, cuts) for part in parts)
+    if min_pt == 0:
+        return PartonicProduction(s=beams.s, invariant=invariant, min_mass_gev=min_mass_gev)
+    return TransverseProduction(
+        s=beams.s,
         min_pt_gev=min_pt,
-        angle=Pseudorapidity() if min_pt > 0 else Uniform(),
+        max_rapidities=(
+            _max_rapidity(parts[0], pdg_ids, cuts),
+            _max_rapidity(parts[1], pdg_ids, cuts),
+        ),
     )
+
+
+def _min_pt(part: Leaf | Decay, pdg_ids: tuple[int, ...], cuts: CutsCard) -> float:
+    """The least transverse momentum of a part; back to back with it, so has the other."""
+    if isinstance(part, Decay):
+        return 0.0
+    card = _particle_cuts(pdg_ids[part.leg], cuts)
+    return card.pt_min_gev if card else 0.0
+
+
+def _max_rapidity(part: Leaf | Decay, pdg_ids: tuple[int, ...], cuts: CutsCard) -> float:
+    """The largest |y| of a part: that of a system lies between those of its massless legs."""
+    bounds = []
+    for leaf in part.leaves:
+        card = _particle_cuts(pdg_ids[leaf.leg], cuts)
+        # |y| < |eta|, with equality for a massless particle.
+        bounds.append(card.abs_eta_max if card else math.inf)
+    return max(bounds)
+
+
+def _particle_cuts(pdg_id: int, cuts: CutsCard) -> ParticleCutsCard | None:
+    if is_jet(pdg_id):
+        return cuts.jets
+    return cuts.leptons if is_lepton(pdg_id) else None
 
 
 def _describe(part: Leaf | Decay, pdg_ids: tuple[int, ...]) -> str:
     if isinstance(part, Leaf):
         return particle_name(pdg_ids[part.leg])
-    inside = f"{_describe(part.first, pdg_ids)} {_describe(part.second, pdg_ids)}"
-    return f"({inside})"
+    return f"({_describe(part.first, pdg_ids)} {_describe(part.second, pdg_ids)})"

@@ -6,7 +6,6 @@ depends on those that were drawn before it.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -98,23 +97,3 @@ class PowerLaw(RangeMap):
         power = 1 - self.exponent
         norm = torch.expm1(power * log_ratio) / power
         return (norm * low).log() + self.exponent * (s / low).log()
-
-
-@dataclass(frozen=True, slots=True)
-class Pseudorapidity(RangeMap):
-    """Flattens 1 / (1 - c²), the poles of t and u, in c = cos θ = tanh(a) with a uniform."""
-
-    def forward(self, r: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        a_low, a_high = torch.atanh(low), torch.atanh(high)
-        a = torch.lerp(a_low, a_high, r)
-        # 1 - tanh² a = 1 / cosh² a keeps its digits near the poles.
-        return torch.tanh(a), (a_high - a_low).log() - 2 * _log_cosh(a)
-
-    def inverse(self, value: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        a_low, a_high = torch.atanh(low), torch.atanh(high)
-        a = torch.atanh(value)
-        return (a - a_low) / (a_high - a_low), 2 * _log_cosh(a) - (a_high - a_low).log()
-
-
-def _log_cosh(a: Tensor) -> Tensor:
-    return a.abs() + torch.log1p(torch.exp(-2 * a.abs())) - math.log(2)
