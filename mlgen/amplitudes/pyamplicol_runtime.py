@@ -22,9 +22,6 @@ from mlgen.errors import MatrixElementError, MissingExtra
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-_CHUNK = 4096
-"""Points whose values lie in Python lists at one time, where the runtime gives nested lists."""
-
 
 def package_folder() -> Path:
     """Where pyamplicol is installed, found without importing it.
@@ -118,12 +115,8 @@ class ProcessRuntime:
     def by_helicity(self, momenta: Array) -> Array:
         """|M|² of each of `helicities`, summed over flows: (n, n_helicities)."""
         ids = [configuration.id for configuration in self._nonzero]
-        parts = []
-        for start in range(0, len(momenta), _CHUNK):
-            chunk = _buffer(momenta[start : start + _CHUNK])
-            resolved = self._call(self._runtime.evaluate_resolved, chunk, helicities=ids)
-            parts.append(np.array(resolved.values, dtype=np.float64).sum(axis=2))
-        return np.concatenate(parts)
+        resolved = self._call(self._runtime.evaluate_resolved, _buffer(momenta), helicities=ids)
+        return np.array(resolved.values, dtype=np.float64).sum(axis=2)
 
     def selected(self, momenta: Array, helicity: Indices | None, flow: Indices) -> Array:
         """|M|² (n,) of one flow a point, an index into `colour_words`.
