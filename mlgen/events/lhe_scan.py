@@ -26,6 +26,8 @@ READ_BYTES = 1 << 18
 MAX_BYTES_WITHOUT_EVENT = 1 << 26
 """A head or an event longer than this is refused, so that no file can fill the memory."""
 
+MAX_PARTICLES = 500
+"""MAXNUP of the accord."""
 N_INFO = 6
 """Numbers of an event's first line: NUP IDPRUP XWGTUP SCALUP AQEDUP AQCDUP."""
 N_COLUMNS = 13
@@ -224,6 +226,8 @@ def parse_event(text: str) -> list[float]:
         n_particles = int(words[0])
     except ValueError:
         raise EventFileError(f"NUP = {words[0]}: expected a whole number") from None
+    if n_particles > MAX_PARTICLES:
+        raise EventFileError(f"NUP = {n_particles}: expected at most {MAX_PARTICLES}")
     particles = [line for line in lines[1:] if not line.lstrip().startswith("#")]
     if n_particles < 1 or len(particles) != n_particles:
         raise EventFileError(f"NUP = {n_particles}: expected {len(particles)}, the lines there are")
