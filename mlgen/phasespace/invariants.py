@@ -97,3 +97,22 @@ class PowerLaw(RangeMap):
         power = 1 - self.exponent
         norm = torch.expm1(power * log_ratio) / power
         return (norm * low).log() + self.exponent * (s / low).log()
+
+
+@dataclass(frozen=True, slots=True)
+class HyperbolicSecant(RangeMap):
+    """Flattens 1 / cosh(v) by v = ln tan φ: the difference of two rapidities."""
+
+    def forward(self, r: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        start, end = low.exp().atan(), high.exp().atan()
+        v = torch.lerp(start, end, r).tan().log()
+        v = torch.minimum(torch.maximum(v, low), high)
+        return v, self._log_derivative(v, end - start)
+
+    def inverse(self, value: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        start, end = low.exp().atan(), high.exp().atan()
+        r = (value.exp().atan() - start) / (end - start)
+        return r, -self._log_derivative(value, end - start)
+
+    def _log_derivative(self, v: Tensor, width: Tensor) -> Tensor:
+        return (2 * width * v.cosh()).log()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlgen.phasespace.invariants import PowerLaw, RangeMap, Uniform
+from mlgen.phasespace.invariants import HyperbolicSecant, PowerLaw, RangeMap, Uniform
 from mlgen.physics.kinematics import kallen, pt
 
 
@@ -155,15 +155,14 @@ class TransverseProduction(Production):
     n_dim: int = field(default=3, init=False)
 
     def forward(self, r: Tensor, s1: Tensor, s2: Tensor) -> Produced:
-        pt2_low, pt2_high = self._pt2_range(s1, s2)
-        pt2, log_jac = self.transverse.forward(r[:, 0], pt2_low, pt2_high)
+        pt2, log_jac = self.transverse.forward(r[:, 0], *self._pt2_range(s1, s2))
         m1, m2 = (s1 + pt2).sqrt(), (s2 + pt2).sqrt()
-        y2, step_2 = Uniform().forward(r[:, 1], *self._second_range(m1, m2))
-        y1, step_1 = Uniform().forward(r[:, 2], *self._first_range(m1, m2, y2))
-        x = self._fractions(m1, m2, y1, y2)
+        y1, step_1 = Uniform().forward(r[:, 1], *self._first_range(m1, m2))
+        difference, step_2 = HyperbolicSecant().forward(r[:, 2], *self._second_range(m1, m2, y1))
+        y2 = y1 + difference
         pt_ = pt2.sqrt()
         return Produced(
-            x=x,
+            x=self._fractions(m1, m2, y1, y2),
             first=_from_rapidity(m1, pt_, y1),
             second=_from_rapidity(m2, -pt_, y2),
             log_jac=log_jac + step_1 + step_2 - math.log(8 * math.pi * self.s),
@@ -176,9 +175,9 @@ class TransverseProduction(Production):
         r_pt, log_jac = self.transverse.inverse(pt2, *self._pt2_range(s1, s2))
         m1, m2 = (s1 + pt2).sqrt(), (s2 + pt2).sqrt()
         y1, y2 = torch.asinh(first[:, 3] / m1), torch.asinh(second[:, 3] / m2)
-        r_2, step_2 = Uniform().inverse(y2, *self._second_range(m1, m2))
-        r_1, step_1 = Uniform().inverse(y1, *self._first_range(m1, m2, y2))
-        r = torch.stack([r_pt, r_2, r_1], dim=1)
+        r_1, step_1 = Uniform().inverse(y1, *self._first_range(m1, m2))
+        r_2, step_2 = HyperbolicSecant().inverse(y2 - y1, *self._second_range(m1, m2, y1))
+        r = torch.stack([r_pt, r_1, r_2], dim=1)
         return r, log_jac + step_1 + step_2 + math.log(8 * math.pi * self.s)
 
     def max_invariant(self, rest: Tensor) -> Tensor:
@@ -190,20 +189,19 @@ class TransverseProduction(Production):
         high = kallen(torch.full_like(s1, self.s), s1, s2) / (4 * self.s)
         return torch.full_like(high, self.min_pt_gev**2), high
 
-    def _second_range(self, m1: Tensor, m2: Tensor) -> tuple[Tensor, Tensor]:
-        """|y2| that leaves some y1: cosh y2 <= (s + m2T² - m1T²) / (2 sqrt(s) m2T)."""
-        root_s = math.sqrt(self.s)
-        cosh = (self.s + m2.square() - m1.square()) / (2 * root_s * m2)
-        high = torch.acosh(cosh.clamp(min=1)).clamp(max=self.max_rapidities[1])
+    def _first_range(self, m1: Tensor, m2: Tensor) -> tuple[Tensor, Tensor]:
+        """|y1| that leaves some y2: cosh y1 <= (s + m1T² - m2T²) / (2 sqrt(s) m1T)."""
+        cosh = (self.s + m1.square() - m2.square()) / (2 * math.sqrt(self.s) * m1)
+        high = torch.acosh(cosh.clamp(min=1)).clamp(max=self.max_rapidities[0])
         return -high, high
 
-    def _first_range(self, m1: Tensor, m2: Tensor, y2: Tensor) -> tuple[Tensor, Tensor]:
-        """The y1 for which neither x exceeds 1; empty, with both ends alike, where cuts leave none."""
-        root_s, bound = math.sqrt(self.s), self.max_rapidities[0]
-        high = ((root_s - m2 * y2.exp()).clamp(min=0) / m1).log()
-        low = -((root_s - m2 * (-y2).exp()).clamp(min=0) / m1).log()
+    def _second_range(self, m1: Tensor, m2: Tensor, y1: Tensor) -> tuple[Tensor, Tensor]:
+        """The y2 - y1 for which neither x exceeds 1; empty, with both ends alike, where cuts leave none."""
+        root_s, bound = math.sqrt(self.s), self.max_rapidities[1]
+        high = ((root_s - m1 * y1.exp()).clamp(min=0) / m2).log()
+        low = -((root_s - m1 * (-y1).exp()).clamp(min=0) / m2).log()
         low, high = low.clamp(-bound, bound), high.clamp(-bound, bound)
-        return low, torch.maximum(low, high)
+        return low - y1, torch.maximum(low, high) - y1
 
     def _fractions(self, m1: Tensor, m2: Tensor, y1: Tensor, y2: Tensor) -> Tensor:
         forward, backward = m1 * y1.exp() + m2 * y2.exp(), m1 * (-y1).exp() + m2 * (-y2).exp()
@@ -241,4 +239,4 @@ def _two_body(s: Tensor, s1: Tensor, s2: Tensor, cos_theta: Tensor) -> tuple[Ten
 
 
 def _cos_theta(momentum: Tensor) -> Tensor:
-    return momentum[:, 3] / torch.linalg.vector_norm(momentum[:, 1:], dim=1)
+    return momentum[:, 3] / momentum[:, 1:].square().sum(1).sqrt()
