@@ -119,6 +119,9 @@ def write_lhe(path: Path, events: Iterable[EventBatch], info: SampleInfo) -> Non
         checksum = _write(temporary, pieces, compress=path.suffix == ".gz")
         if _checksum(temporary, compressed=path.suffix == ".gz") != checksum:
             raise EventFileError(f"{path}: not what was written: the disk may be failing")
+        # The events are our own text; the header has the caller's, such as a card.
+        with LheScanner(temporary):
+            pass
         os.replace(temporary, path)
     except OSError as error:
         n_whole = _n_whole_events(temporary) if temporary.exists() else 0
