@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from mlgen.cards import Card, FlowCard
 from mlgen.samplers.module import SamplerModule
-from mlgen.samplers.splines import Segment, find_bin, knots_of, spline, spline_inverse
+from mlgen.samplers.splines import Segment, find_knot, partition, spline, spline_inverse
 from mlgen.samplers.vegas import VegasGrid
 
 TILE = 2048
@@ -135,34 +135,26 @@ class MarginalSpline(Flow):  # type: ignore[misc]  # normflows has no types
         self.size_logits = nn.Parameter(torch.zeros_like(density))
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Map u to r, both (n, n_dim), in the channels given as one-hot context; see inverse."""
-        u_knots = knots_of(self.size_logits)
-        first = self._first(context)
-        index = find_bin(u_knots.flatten().detach(), first, self.n_splines, self.n_bins, z)
-        r, log_det = self._segment(u_knots, first, index, z.dtype).solve(z)
+        """Towards r: map z (n, n_dim) in the channels given as one-hot context; also ln |dz'/dz|."""
+        u_knots = partition(self.size_logits)
+        r, log_det = self._segment(u_knots, u_knots, z, context).solve(z)
         return r.clamp(0, 1), log_det.sum(dim=1)
 
     def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        u_knots = knots_of(self.size_logits)
-        first = self._first(context)
-        index = find_bin(self.r_knots.flatten(), first, self.n_splines, self.n_bins, z)
-        u, log_det = self._segment(u_knots, first, index, z.dtype).evaluate(z)
+        """Towards u; see `forward`."""
+        u_knots = partition(self.size_logits)
+        u, log_det = self._segment(self.r_knots, u_knots, z, context).evaluate(z)
         return u.clamp(0, 1), log_det.sum(dim=1)
 
-    def _first(self, context: Tensor) -> Tensor:
+    def _segment(self, knots: Tensor, u_knots: Tensor, z: Tensor, context: Tensor) -> Segment:
+        """The bins that hold the points z (n, n_dim) between the knots."""
         dim = torch.arange(self.n_dim, device=context.device)
-        return context.argmax(dim=1, keepdim=True) * self.n_dim + dim
-
-    def _segment(
-        self, u_knots: Tensor, first: Tensor, index: Tensor, dtype: torch.dtype
-    ) -> Segment:
-        at = first + index * self.n_splines
-        upto = at + self.n_splines
-        slopes = self.log_slopes.exp()
-        picked = [
-            table.flatten()[i] for table in (self.r_knots, u_knots, slopes) for i in (at, upto)
-        ]
-        return Segment(*(p.to(dtype) for p in picked))
+        first = context.argmax(dim=1, keepdim=True) * self.n_dim + dim
+        at = find_knot(knots.flatten(), first, self.n_splines, self.n_bins, z)
+        at = torch.stack([at, at + self.n_splines])
+        tables = (self.r_knots, u_knots, self.log_slopes.exp())
+        picked = (table.flatten().index_select(0, at.flatten()) for table in tables)
+        return Segment(*(part for pair in picked for part in pair.to(z.dtype).view_as(at)))
 
 
 class CouplingFlow(SamplerModule):

@@ -12,7 +12,6 @@ although its network runs in float32.
 from __future__ import annotations
 
 import math
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -24,6 +23,9 @@ MIN_SIZE = 0.01
 
 MIN_SLOPE = 1e-3
 """The least slope at a knot, before it is scaled so that a logit of 0 means a slope of 1."""
+
+
+SLOPE_OF_ZERO = math.log(2) + MIN_SLOPE
 
 
 class Segment(NamedTuple):
@@ -44,7 +46,7 @@ class Segment(NamedTuple):
         tt = t * (1 - t)
         denominator = s + (self.d0 + self.d1 - 2 * s) * tt
         y = self.y0 + h * (s * t * t + self.d0 * tt) / denominator
-        return y, _log_slope(self, s, t, tt, denominator)
+        return y, self._log_slope(s, t, tt, denominator)
 
     def solve(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """The x with y(x) = y, and ln dx/dy, eqs. (6)-(8) of arXiv:1906.04032; y in [y0, y1]."""
@@ -55,16 +57,15 @@ class Segment(NamedTuple):
         a = h * (s - self.d0) + above * q
         b = h * self.d0 - above * q
         c = s * above
-        # This root of the two does not cancel; rounding may take the radicand of a double root
-        # below zero.
+        # Of the two roots the one that does not cancel; rounding may take the radicand of a
+        # double root below zero.
         t = 2 * c / (b + (b * b + 4 * a * c).clamp(min=0).sqrt())
         tt = t * (1 - t)
-        return self.x0 + t * w, -_log_slope(self, s, t, tt, s + q * tt)
+        return self.x0 + t * w, -self._log_slope(s, t, tt, s + q * tt)
 
-
-def _log_slope(segment: Segment, s: Tensor, t: Tensor, tt: Tensor, denominator: Tensor) -> Tensor:
-    numerator = segment.d1 * t * t + 2 * s * tt + segment.d0 * (1 - t).square()
-    return ((s / denominator).square() * numerator).log()
+    def _log_slope(self, s: Tensor, t: Tensor, tt: Tensor, denominator: Tensor) -> Tensor:
+        numerator = self.d1 * t * t + 2 * s * tt + self.d0 * (1 - t).square()
+        return ((s / denominator).square() * numerator).log()
 
 
 def spline(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,74 +79,65 @@ def spline(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         y: in [0, 1], shape (n,), in the precision of x.
         log_slope: ln dy/dx, shape (n,).
     """
-    xs, ys, slopes = _knots(logits)
+    xs, ys, slopes = _tables(logits)
     y, log_slope = _segment(xs, ys, slopes, _bin(x, xs), x.dtype).evaluate(x)
     return y.clamp(0, 1), log_slope
 
 
 def spline_inverse(y: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     """The x at which each spline takes the value y, and ln dx/dy; see `spline`."""
-    xs, ys, slopes = _knots(logits)
+    xs, ys, slopes = _tables(logits)
     x, log_slope = _segment(xs, ys, slopes, _bin(y, ys), y.dtype).solve(y)
     return x.clamp(0, 1), log_slope
 
 
-def _knots(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Abscissae and ordinates of the knots, (n_bins + 1, n), and the logits of their slopes."""
-    n_bins = len(logits) // 3
-    return (
-        knots_of(logits[:n_bins]),
-        knots_of(logits[n_bins : 2 * n_bins]),
-        logits[2 * n_bins :],
-    )
-
-
-def knots_of(logits: Tensor) -> Tensor:
-    """Partitions of the unit interval, (n_bins + 1, n), with bins of the sizes softmax(logits)."""
+def partition(logits: Tensor) -> Tensor:
+    """Knots that part the unit interval in bins of the sizes softmax(logits), (n_bins + 1, n)."""
     n_bins = len(logits)
-    sizes = torch.softmax(logits, dim=0) * (1 - MIN_SIZE) + MIN_SIZE / n_bins
-    # Row by row: cumsum along the first axis walks through memory in strides, four times as slow.
-    inner = accumulate(sizes[:-1].unbind())
-    return torch.stack([torch.zeros_like(logits[0]), *inner, torch.ones_like(logits[0])])
+    shares = torch.softmax(logits, dim=0)
+    below = shares.new_ones(n_bins + 1, n_bins).tril_(-1) * (1 - MIN_SIZE)
+    ramp = torch.arange(n_bins + 1, dtype=shares.dtype, device=shares.device) / n_bins
+    # A running sum as a product of matrices: cumsum along the first axis takes six times as long.
+    knots = torch.addmm(MIN_SIZE * ramp[:, None], below, shares)
+    # The last one is 1 but for rounding. Autograd need not know: the sum of a softmax is constant.
+    knots.detach()[-1] = 1
+    return knots
 
 
-def find_bin(table: Tensor, first: Tensor, stride: int, n_bins: int, values: Tensor) -> Tensor:
-    """The bin that holds each value, by bisection of one partition for each, all at once.
+def _tables(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Abscissae and ordinates of the knots, and the logits of their slopes: (n_bins + 1, n) each."""
+    n_bins = len(logits) // 3
+    widths, heights, slopes = logits.split_with_sizes([n_bins, n_bins, n_bins + 1])
+    return partition(widths), partition(heights), slopes
+
+
+def _bin(values: Tensor, knots: Tensor) -> Tensor:
+    """The bin that holds each value (n,) between the knots (n_bins + 1, n)."""
+    return (values.detach() >= knots.detach()[1:-1]).sum(dim=0)
+
+
+def _segment(xs: Tensor, ys: Tensor, slopes: Tensor, index: Tensor, dtype: torch.dtype) -> Segment:
+    at = torch.stack([index, index + 1])
+    x, y = xs.gather(0, at).to(dtype), ys.gather(0, at).to(dtype)
+    d = (F.softplus(slopes.gather(0, at)) + MIN_SLOPE).to(dtype) / SLOPE_OF_ZERO
+    return Segment(*x.unbind(), *y.unbind(), *d.unbind())
+
+
+def find_knot(table: Tensor, first: Tensor, stride: int, n_bins: int, values: Tensor) -> Tensor:
+    """Where in a table the last knot stands that is not above a value, by bisection.
 
     `torch.searchsorted` wants the partitions of all values laid out beside each other, which takes
     ten times as long.
 
     Args:
         table: partitions of the unit interval into n_bins bins, one-dimensional.
-        first: where each value's partition begins in the table, the shape of the values.
+        first: where in the table each value's partition begins, the shape of the values.
         stride: from a knot to the next one of the same partition.
     """
-    index = torch.zeros_like(first)
-    step = 1 << (n_bins - 1).bit_length()
-    while step := step >> 1:
-        trial = (index + step).clamp(max=n_bins - 1)
-        index = torch.where(values >= table[first + trial * stride], trial, index)
-    return index
-
-
-def _bin(values: Tensor, knots: Tensor) -> Tensor:
-    """The bin that holds each value (n,) between the knots (n_bins + 1, n)."""
-    return (values >= knots[1:-1]).sum(dim=0)
-
-
-def _segment(
-    xs: Tensor, ys: Tensor, slope_logits: Tensor, index: Tensor, dtype: torch.dtype
-) -> Segment:
-    n = len(index)
-    lower = index * n + torch.arange(n, device=index.device)
-    picked = [
-        table.flatten().index_select(0, at)
-        for table in (xs, ys, slope_logits)
-        for at in (lower, lower + n)
-    ]
-    x0, x1, y0, y1 = (knot.to(dtype) for knot in picked[:4])
-    return Segment(x0, x1, y0, y1, _slope(picked[4]).to(dtype), _slope(picked[5]).to(dtype))
-
-
-def _slope(logit: Tensor) -> Tensor:
-    return (F.softplus(logit) + MIN_SLOPE) / (math.log(2) + MIN_SLOPE)
+    at, table, values = first, table.detach(), values.detach()
+    while n_bins > 1:
+        half = n_bins // 2
+        probe = table.index_select(0, (at + half * stride).flatten()).view_as(values)
+        at = at + (values >= probe) * (half * stride)
+        n_bins -= half
+    return at

@@ -17,7 +17,7 @@ from mlgen.cards import Card
 from mlgen.core import TrainingBatch
 from mlgen.errors import MlgenError, NonFiniteWeight
 from mlgen.samplers.module import SamplerModule
-from mlgen.samplers.splines import find_bin
+from mlgen.samplers.splines import find_knot
 
 MIN_WIDTH = 1e-10
 """No bin becomes narrower: float64 still tells its points apart, and none of r is cut out."""
@@ -38,9 +38,9 @@ class VegasGrid(SamplerModule):
     """One grid for each channel.
 
     >>> grid = VegasGrid.uniform(n_channels=1, n_dim=2, n_bins=4)
-    >>> r, log_jac = grid.forward(torch.tensor([[0.25, 0.9]]), torch.tensor([0]))
+    >>> r, log_jac = grid.forward(torch.tensor([[0.25, 0.75]]), torch.tensor([0]))
     >>> r.tolist(), log_jac.tolist()
-    ([[0.25, 0.9]], [0.0])
+    ([[0.25, 0.75]], [0.0])
     """
 
     edges: Tensor
@@ -75,7 +75,8 @@ class VegasGrid(SamplerModule):
 
     def inverse(self, r: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
         r = r.to(torch.float64)
-        index = find_bin(self.edges.flatten(), self._first_edge(channel), 1, self.n_bins, r)
+        first = self._first_edge(channel)
+        index = find_knot(self.edges.flatten(), first, 1, self.n_bins, r) - first
         lower, upper, log_jac = self._bins(index, channel)
         u = (index + (r - lower) / (upper - lower)) / self.n_bins
         return u, -log_jac
