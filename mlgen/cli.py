@@ -14,7 +14,7 @@ from rich.console import Console
 
 import mlgen
 from mlgen.cards import card_names, find_card, read_card
-from mlgen.errors import MlgenError
+from mlgen.errors import EventFileError, MlgenError
 
 INTERRUPTED = 130
 UNEXPECTED = 70
@@ -97,7 +97,7 @@ def run_command(
 
       mlgen run pp_to_eej --set matrix_element.provider=pyamplicol
     """
-    from mlgen import api
+    from mlgen import api, show
     from mlgen.diagnostics.progress import RichProgress
 
     overrides = list(settings or [])
@@ -106,10 +106,8 @@ def run_command(
         f"run.{key}={_toml(value)}" for key, value in options.items() if value is not None
     ]
     console = Console(stderr=True)
-    result = api.run(
-        read_card(find_card(card), overrides), output, progress=RichProgress(console)
-    )
-    typer.echo(api.describe_run(result))
+    result = api.run(read_card(find_card(card), overrides), output, progress=RichProgress(console))
+    typer.echo(show.show_run(result.record, result.folder))
 
 
 @app.command("list")
@@ -135,12 +133,13 @@ def check_command(
 
     Exit codes: 0 the file is good; 7 it is not.
     """
-    from mlgen import api
+    from mlgen import show
+    from mlgen.events.check import check_file
 
-    report = api.check(file)
-    typer.echo(str(report))
-    if not report.ok:
-        raise typer.Exit(7)
+    report = check_file(file)
+    typer.echo(show.show_check(report))
+    if not report.is_good:
+        raise typer.Exit(EventFileError.exit_code)
 
 
 @app.command("show")
@@ -149,9 +148,9 @@ def show_command(
     debug: Debug = False,
 ) -> None:
     """Summarise an event file, a card, a run folder or a pack."""
-    from mlgen import api
+    from mlgen import show
 
-    typer.echo(api.show(what))
+    typer.echo(show.show(what))
 
 
 def _toml(value: object) -> str:

@@ -41,6 +41,8 @@ class Estimate:
     """(n_channels,), pb."""
     eps_uw: UnweightingEfficiency
     ess: float
+    overweight_on_fresh_points: float
+    """The overweight excess on each half of the points, with w_max from the other half."""
     us_per_point: float
     """Wall-clock microseconds."""
     n_calls: int
@@ -86,9 +88,24 @@ def estimate(
             weight, channel, budget, random_stream(card.seed, f"bootstrap {title}", 0)
         ),
         ess=effective_sample_size(weight / proposal.fractions[channel]),
+        overweight_on_fresh_points=_overweight_on_fresh_points(
+            weight, channel, integrand.n_channels, budget
+        ),
         us_per_point=1e6 * elapsed / done,
         n_calls=n_calls,
     )
+
+
+def _overweight_on_fresh_points(
+    weight: Tensor, channel: Tensor, n_channels: int, budget: float
+) -> float:
+    """The overweight excess on points that w_max was not found on."""
+    half = torch.arange(len(weight), device=weight.device) % 2 == 0
+    excess = 0.0
+    for mine in (half, ~half):
+        w_max = find_w_max_by_channel(weight[~mine], channel[~mine], n_channels, budget)
+        excess += float((weight[mine].abs() - w_max[channel[mine]]).clamp(min=0).sum())
+    return excess / float(weight.abs().sum())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,10 +128,13 @@ def generate(
     pick: EventPicker,
     card: RunCard,
     progress: Progress,
+    title: str = "generating",
 ) -> Generated:
     """Draw chunks until `card.n_events` events are there; the first ones in chunk order are kept.
 
     Args:
+        title: of the bar; it names the random streams too, so that samples of different titles
+            are independent.
         proposal: its fractions are in proportion to w_max, unless the events are weighted.
         measured: of the same sampler: gives w_max, and how many points to expect.
 
@@ -128,14 +148,14 @@ def generate(
     ratios: list[Tensor] = []
     n_events, n_points, n_calls, chunk = 0, 0, 0, 0
     limit = card.max_points or _GENEROUS * max(int(card.n_events / efficiency), card.chunk_size)
-    with progress.step("generating", card.n_events) as advance:
+    with progress.step(title, card.n_events) as advance:
         while n_events < card.n_events:
             if n_points >= limit:
                 raise GenerationError(
                     f"{n_events} of {card.n_events} events after {n_points} points: expected more "
                     "from the efficiency that was measured; raise run.max_points or run.n_estimate"
                 )
-            rng = random_stream(card.seed, "generate", chunk)
+            rng = random_stream(card.seed, title, chunk)
             batch, evaluation = draw(integrand, proposal, card.chunk_size, rng)
             sums += ChannelSums.of(batch, integrand.n_channels)
             weight = channel_weight(batch)

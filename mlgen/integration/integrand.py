@@ -68,11 +68,15 @@ class ProcessIntegrand:
         Raises:
             NonFiniteWeight: with the momenta, where a weight is NaN or infinite.
         """
+        # A cut takes NaN for a point outside: look for it before.
+        exists = points.log_jac != -torch.inf
+        known = points.log_jac + points.momenta.sum((1, 2))
+        self._check_finite(known.where(exists, torch.zeros_like(known)), points)
         value = torch.zeros_like(points.log_jac)
         n_calls = 0
         for group, at in self._by_group(points.channel):
             mine = points.select(at)
-            passed = self.cut(mine.momenta, group) & (mine.log_jac > -torch.inf)
+            passed = self.cut(mine.momenta, group) & exists[at]
             at, mine = at[passed], mine.select(passed)
             n_calls += len(mine)
             mu_r, mu_f = self.scales(mine.momenta, group)
@@ -91,7 +95,7 @@ class ProcessIntegrand:
         """f_a(x1, mu_f) f_b(x2, mu_f) of each flavour assignment: (n, n_flavours)."""
         flavours = self.groups[group].pdg_ids
         if self.density is None:
-            return torch.ones((len(points), 1), dtype=torch.float64, device=mu_f.device)
+            return mu_f.new_ones((len(points), len(flavours)))
         q2 = mu_f.square()
         per_beam = [
             self.density.xfx([ids[beam] for ids in flavours], points.x[:, beam].contiguous(), q2)

@@ -1,0 +1,226 @@
+"""What a run leaves behind: from an integration and its events to files and their contents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlgen.build import Process
+from mlgen.campaign.pack import SUFFIX, Pack, PackedSampler, write_pack
+from mlgen.campaign.run_record import (
+    ChannelRecord,
+    Decision,
+    Efficiency,
+    FileRecord,
+    GroupRecord,
+    RunRecord,
+    SamplerRecord,
+    card_table,
+    describe_file,
+    portable_card,
+    versions,
+)
+from mlgen.cards import card_to_toml
+from mlgen.core import EventBatch, SampleInfo
+from mlgen.diagnostics.plots import WeightSample
+from mlgen.diagnostics.report import ReportInput, write_report
+from mlgen.events.lhe import write_lhe
+from mlgen.integration.estimate import ChannelSums
+from mlgen.integration.generate import Generated
+from mlgen.integration.integrator import Candidate, Integration
+from mlgen.samplers.registry import sampler_state
+
+EVENTS_FILE = "events.lhe.gz"
+RECORD_FILE = "run.json"
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """All that a run has found out."""
+
+    process: Process
+    integration: Integration
+    generated: Generated
+    reference: EventBatch
+    """Weighted points that no event comes from, for the plots."""
+
+    @property
+    def sums(self) -> ChannelSums:
+        """Every fresh point of the chosen sampler: those that measured it, and those of the events."""
+        return self.integration.chosen.measured.sums + self.generated.sums
+
+
+def write_events_and_pack(outcome: Outcome, folder: Path) -> dict[str, FileRecord]:
+    """Write the event file and the sampler pack; what they are, by name."""
+    pack = folder / (outcome.process.card.process.name + SUFFIX)
+    write_lhe(folder / EVENTS_FILE, [outcome.generated.events], _sample_info(outcome))
+    write_pack(pack, _pack(outcome))
+    return {path.name: describe_file(path) for path in (folder / EVENTS_FILE, pack)}
+
+
+def write_run_report(outcome: Outcome, record: RunRecord, folder: Path) -> dict[str, FileRecord]:
+    """Write the report of a complete run; what it is, by name."""
+    integration, card = outcome.integration, outcome.process.card
+    weights = {
+        candidate.name: WeightSample(
+            weight=candidate.measured.weights,
+            channel=candidate.measured.channel,
+            w_max=candidate.measured.w_max,
+        )
+        for candidate in integration.candidates
+    }
+    names = {"variance": "ln(1 + relative variance)", "kl": "Kullback-Leibler divergence + const"}
+    report = ReportInput(
+        record=record.to_table(),
+        card=card_to_toml(portable_card(card)),
+        weights=weights,
+        loss=integration.candidates[-1].losses,
+        loss_name=names[card.flow.loss],
+        events=outcome.generated.events,
+        reference=outcome.reference,
+    )
+    path = folder / REPORT_FILE
+    write_report(path, report)
+    return {path.name: describe_file(path)}
+
+
+def _sample_info(outcome: Outcome) -> SampleInfo:
+    process, integration, made = outcome.process, outcome.integration, outcome.generated
+    card, eps_uw = process.card, integration.chosen.measured.eps_uw
+    notes = (
+        ("matrix_element", process.provider),
+        ("sampler", integration.chosen.name),
+        ("seed", str(card.run.seed)),
+        ("eps_uw", f"{eps_uw.value:.6g} +- {eps_uw.error:.2g} (N = {eps_uw.n}, t = {eps_uw.t:g})"),
+        ("overweight_fraction", f"{made.overweight_fraction:.6g}"),
+    )
+    return SampleInfo(
+        beams=process.beams,
+        cross_section_pb=outcome.sums.mean,
+        cross_section_error_pb=outcome.sums.error,
+        weighted=card.run.weighted,
+        process=card.process.definition,
+        card=card_to_toml(portable_card(card)),
+        notes=notes,
+    )
+
+
+def _pack(outcome: Outcome) -> Pack:
+    card, integration = outcome.process.card, outcome.integration
+    samplers = {
+        candidate.name: PackedSampler(
+            config={
+                "n_channels": candidate.sampler.n_channels,
+                "n_dim": candidate.sampler.n_dim,
+            },
+            tensors=sampler_state(candidate.sampler),
+            fraction=tuple(candidate.proposal.fractions.tolist()),
+            w_max=tuple(candidate.measured.w_max.tolist()),
+        )
+        for candidate in integration.candidates
+    }
+    return Pack(
+        process=card.process.definition,
+        card=card_to_toml(portable_card(card)),
+        seed=card.run.seed,
+        sampler=integration.chosen.name,
+        samplers=samplers,
+        cross_section_pb=outcome.sums.mean,
+        cross_section_error_pb=outcome.sums.error,
+        tables={"versions": versions()},
+    )
+
+
+def describe(outcome: Outcome) -> RunRecord:
+    """The record of a complete run; times and files are still to be filled in."""
+    process, integration, made = outcome.process, outcome.integration, outcome.generated
+    card, chosen, sums = process.card, integration.chosen, outcome.sums
+    return RunRecord(
+        status="complete",
+        process=card.process.definition,
+        seed=card.run.seed,
+        sampler=chosen.name,
+        cross_section_pb=sums.mean,
+        cross_section_error_pb=sums.error,
+        n_events=len(made.events),
+        eps_uw=_efficiency(chosen),
+        ess=chosen.measured.ess,
+        overweight_fraction=made.overweight_fraction,
+        n_matrix_element_calls=integration.n_calls + made.n_calls,
+        samplers={c.name: _sampler_record(c) for c in integration.candidates},
+        groups=_group_records(process, sums),
+        channels=_channel_records(process, chosen, sums),
+        decisions=_decisions(process, integration),
+        card=card_table(card),
+        versions=versions(),
+    )
+
+
+def _efficiency(candidate: Candidate) -> Efficiency:
+    eps_uw = candidate.measured.eps_uw
+    return Efficiency(value=eps_uw.value, error=eps_uw.error, n=eps_uw.n, t=eps_uw.t)
+
+
+def _sampler_record(candidate: Candidate) -> SamplerRecord:
+    measured = candidate.measured
+    return SamplerRecord(
+        eps_uw=_efficiency(candidate),
+        cross_section_pb=measured.sums.mean,
+        cross_section_error_pb=measured.sums.error,
+        ess=measured.ess,
+        overweight_fraction=measured.overweight_on_fresh_points,
+        us_per_point=measured.us_per_point,
+        n_points=len(measured.weights),
+    )
+
+
+def _group_records(process: Process, sums: ChannelSums) -> tuple[GroupRecord, ...]:
+    groups, channels = process.integrand.groups, process.integrand.phase_space.channels
+    means, variances = [0.0] * len(groups), [0.0] * len(groups)
+    for channel, mean, variance in zip(
+        channels, sums.means.tolist(), sums.variances.tolist(), strict=True
+    ):
+        means[channel.group] += mean
+        variances[channel.group] += variance
+    return tuple(
+        GroupRecord(name=group.name, cross_section_pb=mean, cross_section_error_pb=variance**0.5)
+        for group, mean, variance in zip(groups, means, variances, strict=True)
+    )
+
+
+def _channel_records(
+    process: Process, chosen: Candidate, sums: ChannelSums
+) -> tuple[ChannelRecord, ...]:
+    columns = zip(
+        process.integrand.phase_space.channels,
+        sums.means.tolist(),
+        sums.variances.tolist(),
+        chosen.measured.unweighting_fractions.tolist(),
+        strict=True,
+    )
+    return tuple(
+        ChannelRecord(
+            group=process.integrand.groups[channel.group].name,
+            topology=channel.topology,
+            cross_section_pb=mean,
+            cross_section_error_pb=variance**0.5,
+            fraction=fraction,
+        )
+        for channel, mean, variance, fraction in columns
+    )
+
+
+def _decisions(process: Process, integration: Integration) -> tuple[Decision, ...]:
+    """What the card left to the run."""
+    found = []
+    card = process.card
+    if card.matrix_element.provider == "auto":
+        reason = "the first provider that serves the process"
+        found.append(
+            Decision(name="matrix_element.provider", choice=process.provider, reason=reason)
+        )
+    if card.run.sampler == "auto":
+        name, reason = integration.chosen.name, integration.reason
+        found.append(Decision(name="run.sampler", choice=name, reason=reason))
+    return tuple(found)

@@ -1,0 +1,156 @@
+"""Summaries for people: of a run, an event file, a check, a card, a pack."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlgen.campaign.pack import SUFFIX, read_pack
+from mlgen.campaign.run_record import RunRecord
+from mlgen.cards import Card, card_to_toml, find_card, read_card
+from mlgen.diagnostics.rounding import with_error
+from mlgen.errors import CardError, MlgenError
+from mlgen.events.check import CheckReport
+from mlgen.events.lhe import read_lhe
+from mlgen.outputs import RECORD_FILE
+from mlgen.physics.process import particle_name, read_process
+
+
+def show(what: str) -> str:
+    """Summarise an event file, a pack, a run folder, or a card given by path or name.
+
+    Raises:
+        CardError: there is no such thing.
+        EventFileError, PackError: it is there, but damaged.
+    """
+    path = Path(what)
+    if path.is_dir():
+        path = path / RECORD_FILE
+        if not path.is_file():
+            raise CardError(f"{path.parent}: expected a run folder, with {RECORD_FILE} in it")
+    if path.name.endswith((".lhe", ".lhe.gz")):
+        return show_events(path)
+    if path.name.endswith(SUFFIX):
+        return show_pack(path)
+    if path.suffix == ".json":
+        return show_record(_read_json(path))
+    return show_card(read_card(find_card(what)))
+
+
+def show_record(record: Mapping[str, Any]) -> str:
+    """What `run.json` says, in brief."""
+    rows = [("process", record["process"]), ("status", record["status"])]
+    if record["status"] != "complete":
+        return _table([*rows, ("error", record["error"])])
+    sigma = with_error(record["cross_section_pb"], record["cross_section_error_pb"])
+    rows.append(("cross section", f"{sigma} pb"))
+    for name, sampler in record["samplers"].items():
+        eps_uw = sampler["eps_uw"]
+        value = with_error(eps_uw["value"], eps_uw["error"])
+        made = " (made the events)" if name == record["sampler"] else ""
+        rows.append((f"eps_uw {name}", f"{value}  (N = {eps_uw['n']}, t = {eps_uw['t']:g}){made}"))
+    rows.append(("events", str(record["n_events"])))
+    rows.append(("overweight", f"{record['overweight_fraction']:.2%} of the cross section"))
+    rows += [(d["name"], f"{d['choice']}: {d['reason']}") for d in record["decisions"]]
+    rows.append(("time", f"{sum(record['wall_s'].values()):.0f} s"))
+    return _table(rows)
+
+
+def show_run(record: RunRecord, folder: Path) -> str:
+    """What a run ends with: its numbers, and where its files lie."""
+    files = [("files", f"{folder}/")]
+    files += [("", f"  {name}") for name in (*record.files, RECORD_FILE)]
+    return show_record(record.to_table()) + "\n" + _table(files)
+
+
+def show_card(card: Card) -> str:
+    """The process of a card, its subprocess groups, and every key with its value."""
+    groups = read_process(card.process.definition, card.beams.particles)
+    lines = [f"{card.process.definition}: {len(groups)} groups of subprocesses"]
+    for group in groups:
+        n_assignments = len(group.pdg_ids) * group.n_orientations
+        lines.append(f"  {group.name}  ({n_assignments} assignments of flavours to the beams)")
+    return "\n".join([*lines, "", card_to_toml(card).rstrip()])
+
+
+def show_pack(path: Path) -> str:
+    """What a sampler pack holds."""
+    pack = read_pack(path)
+    sigma = with_error(pack.cross_section_pb, pack.cross_section_error_pb)
+    rows = [
+        ("process", pack.process),
+        ("cross section", f"{sigma} pb"),
+        ("seed", str(pack.seed)),
+        ("written by", f"mlgen {pack.mlgen_version}"),
+    ]
+    for name, sampler in pack.samplers.items():
+        n_numbers = sum(tensor.numel() for tensor in sampler.tensors.values())
+        made = ", makes the events" if name == pack.sampler else ""
+        rows.append((name, f"{n_numbers} numbers, {len(sampler.w_max)} channels{made}"))
+    return _table(rows)
+
+
+def show_events(path: Path) -> str:
+    """What an event file holds: header, numbers of events by final state, weights."""
+    info, events = read_lhe(path)
+    sigma = with_error(info.cross_section_pb, info.cross_section_error_pb)
+    beams = " ".join(f"{beam.pdg_id} at {beam.energy_gev:g} GeV," for beam in info.beams)
+    weights = events.weight
+    same = bool((weights == weights[0]).all())
+    spread = (
+        "all alike" if same else f"from {float(weights.min()):.4g} to {float(weights.max()):.4g}"
+    )
+    rows = [
+        ("process", info.process or "not said"),
+        ("beams", beams.rstrip(",")),
+        ("cross section", f"{sigma} pb"),
+        ("events", str(len(events))),
+        ("weights", spread),
+    ]
+    rows += [(key, value) for key, value in info.notes]
+    finals = Counter(
+        tuple(ids[status == 1].tolist())
+        for ids, status in zip(events.pdg_id, events.status, strict=True)
+    )
+    rows += [
+        (" ".join(map(_name, ids)), f"{count} events") for ids, count in finals.most_common(12)
+    ]
+    return _table(rows)
+
+
+def show_check(report: CheckReport) -> str:
+    """The findings of a check, the worst first."""
+    lines = [f"{report.path}: {report.n_events} events, {report.cross_section_pb:.6g} pb"]
+    for finding in report.findings:
+        where = f"event {finding.first_event}: " if finding.first_event else ""
+        times = f" (in {finding.n_events} events)" if finding.n_events > 1 else ""
+        lines.append(f"  {finding.severity}: {where}{finding.what}{times}")
+    lines.append("good" if report.is_good else "not good")
+    return "\n".join(lines)
+
+
+def _name(pdg_id: int) -> str:
+    try:
+        return particle_name(pdg_id)
+    except KeyError:
+        return str(pdg_id)
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    width = max(len(key) for key, _ in rows)
+    return "\n".join(f"{key:{width}}  {value}" for key, value in rows)
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MlgenError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise MlgenError(f"{path}: not valid JSON: {error}") from error
+    if record.get("schema") != "mlgen-run":
+        raise MlgenError(f"{path}: expected the record of a run")
+    return record
