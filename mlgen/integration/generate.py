@@ -60,7 +60,11 @@ def estimate(
     title: str,
     progress: Progress,
 ) -> Estimate:
-    """Measure cross section, w_max and efficiency on `card.n_estimate` fresh points."""
+    """Measure cross section, w_max and efficiency on `card.n_estimate` fresh points.
+
+    Raises:
+        GenerationError: all points are outside the cuts.
+    """
     sums = ChannelSums.empty(integrand.n_channels)
     weights, channels = [], []
     n_calls, done, index = 0, 0, 0
@@ -78,6 +82,11 @@ def estimate(
             advance(n, f"{sums.mean:.5g} ± {sums.error:.2g} pb")
     elapsed = time.perf_counter() - started
     weight, channel = torch.cat(weights), torch.cat(channels)
+    if not bool(weight.any()):
+        raise GenerationError(
+            f"none of {done} points passes the cuts: expected a larger run.n_estimate"
+        )
+    per_point = weight / proposal.fractions[channel]
     budget = card.overweight_budget
     return Estimate(
         sums=sums,
@@ -87,9 +96,9 @@ def estimate(
         eps_uw=unweighting_efficiency(
             weight, channel, budget, random_stream(card.seed, f"bootstrap {title}", 0)
         ),
-        ess=effective_sample_size(weight / proposal.fractions[channel]),
+        ess=effective_sample_size(per_point),
         overweight_on_fresh_points=_overweight_on_fresh_points(
-            weight, channel, integrand.n_channels, budget
+            per_point, channel, integrand.n_channels, budget
         ),
         us_per_point=1e6 * elapsed / done,
         n_calls=n_calls,
@@ -99,7 +108,12 @@ def estimate(
 def _overweight_on_fresh_points(
     weight: Tensor, channel: Tensor, n_channels: int, budget: float
 ) -> float:
-    """The overweight excess on points that w_max was not found on."""
+    """The overweight excess on points that w_max was not found on.
+
+    Args:
+        weight: (n,), pb, over the share of the points that its channel had: each channel then
+            counts with its cross section.
+    """
     half = torch.arange(len(weight), device=weight.device) % 2 == 0
     excess = 0.0
     for mine in (half, ~half):
