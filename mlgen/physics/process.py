@@ -65,7 +65,9 @@ def read_process(definition: str, beams: tuple[str, str]) -> tuple[SubprocessGro
 
     Args:
         definition: particles as in `NAMES`, and p, j, l+, l-.
-        beams: the beam particles; alike beams let a group hold both beam assignments.
+        beams: the beam particles. Where they are alike and the definition allows a subprocess
+            from both beam assignments, its group stands for both; `u u~ > e+ e- g` from two
+            protons names the first parton, which comes from the first beam only.
 
     Raises:
         ProcessError: the string cannot be read, does not fit the beams, or nothing is left.
@@ -79,31 +81,35 @@ def read_process(definition: str, beams: tuple[str, str]) -> tuple[SubprocessGro
                 f"process.definition = {definition!r}: its incoming particles do not come from "
                 f"beams.particles = {list(beams)}"
             )
-    alike = beams[0] == beams[1]
+    collisions = set(itertools.product(*incoming)) if beams[0] == beams[1] else set()
     diagrams = {}
     for ids in _assignments(incoming, outgoing):
+        mirrored = ids[0] != ids[1] and (ids[1], ids[0]) in collisions
+        if mirrored and not _is_canonical_order(ids):
+            continue
         orders = _qed_orders(ids)
         if orders:
-            diagrams[ids] = orders
+            diagrams[ids] = (orders, 2 if mirrored else 1)
     if not diagrams:
         raise ProcessError(f"process.definition = {definition!r}: no tree diagrams")
-    lowest = min(min(orders) for orders in diagrams.values())
-    members: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
-    for ids, orders in diagrams.items():
-        if lowest in orders and (not alike or _is_canonical_order(ids)):
-            members.setdefault(_representative(ids, lowest), []).append(ids)
-    return tuple(_group(representative, ids, alike) for representative, ids in members.items())
+    lowest = min(min(orders) for orders, _ in diagrams.values())
+    members: dict[tuple[tuple[int, ...], int], list[tuple[int, ...]]] = {}
+    for ids, (orders, n_orientations) in diagrams.items():
+        if lowest in orders:
+            key = (_representative(ids, lowest), n_orientations)
+            members.setdefault(key, []).append(ids)
+    return tuple(
+        _group(representative, ids, n_orientations)
+        for (representative, n_orientations), ids in members.items()
+    )
 
 
 def _group(
-    representative: tuple[int, ...], members: list[tuple[int, ...]], alike: bool
+    representative: tuple[int, ...], members: list[tuple[int, ...]], n_orientations: int
 ) -> SubprocessGroup:
     ordered = sorted(members, key=lambda ids: (ids != representative, ids))
-    first = ordered[0]
     return SubprocessGroup(
-        name=process_name(first),
-        pdg_ids=tuple(ordered),
-        n_orientations=2 if alike and first[0] != first[1] else 1,
+        name=process_name(ordered[0]), pdg_ids=tuple(ordered), n_orientations=n_orientations
     )
 
 
