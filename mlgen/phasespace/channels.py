@@ -1,7 +1,7 @@
 """The channels of a process: one map per group here, chosen from its final state.
 
-A pair of a particle and its antiparticle is built first, as the Z that it may come from; the
-other legs join one by one. Channels with the same tree share one batched pass.
+A pair of a particle and its antiparticle is built first, for leptons as the Z that it may come
+from; the other legs join one by one. Channels with the same tree share one batched pass.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mlgen.phasespace.production import (
 from mlgen.phasespace.tree import Decay, Leaf, TreeMap
 from mlgen.physics.cuts import is_jet, is_lepton
 from mlgen.physics.model import StandardModel
-from mlgen.physics.process import particle_name
+from mlgen.physics.process import LEPTONS, NEUTRINOS, particle_name
 
 Z = 23
 
@@ -139,18 +139,22 @@ def _choose_map(
     first, second = _closest(leaves, pdg_ids)
     rest: list[Leaf | Decay] = [leaf for leaf in leaves if leaf not in (first, second)]
     z = BreitWigner(model.mass_gev(Z), model.width_gev(Z))
-    from_z = is_lepton(pdg_ids[first.leg]) and pdg_ids[first.leg] == -pdg_ids[second.leg]
+    is_pair = pdg_ids[first.leg] == -pdg_ids[second.leg]
+    from_z = is_pair and abs(pdg_ids[first.leg]) in (*LEPTONS, *NEUTRINOS)
     resonances: tuple[Resonance, ...] = ()
     min_mass = first.mass_gev + second.mass_gev
     if from_z:
         legs = (first.leg, second.leg)
         resonances = (Resonance(pdg_id=Z, legs=legs, mass_gev=z.mass, width_gev=z.width),)
-        min_mass = max(min_mass, cuts.lepton_lepton.mass_min_gev)
-    if not rest:
-        invariant = z if from_z else PowerLaw(1.5)
-        production = _production(beams, invariant, min_mass, (first, second), pdg_ids, cuts)
-        return TreeMap(production=production, first=first, second=second), resonances
+        if is_lepton(pdg_ids[first.leg]):
+            min_mass = max(min_mass, cuts.lepton_lepton.mass_min_gev)
+    if min_mass**2 >= beams.s:
+        raise ValueError("the final state needs more energy than the beams have")
+    # A power law needs a lower end above zero.
     shape: RangeMap = z if from_z else PowerLaw(1.5) if min_mass > 0 else Uniform()
+    if not rest:
+        production = _production(beams, shape, min_mass, (first, second), pdg_ids, cuts)
+        return TreeMap(production=production, first=first, second=second), resonances
     tree = Decay(first, second, shape, min_mass_gev=min_mass)
     for part in rest[:-1]:
         tree = Decay(tree, part, Uniform())

@@ -48,7 +48,10 @@ class Production(ABC):
 
     @abstractmethod
     def max_invariant(self, rest: Tensor) -> Tensor:
-        """The largest mass squared of one system where the other has at least the mass `rest` (n,)."""
+        """The largest mass squared of one system where the other has at least the mass `rest` (n,).
+
+        Not positive where the other one leaves no energy.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +85,7 @@ class LeptonProduction(Production):
         return (cos_theta[:, None] + 1) / 2, -math.log(2) - _log_two_body(s_hat, s1, s2)
 
     def max_invariant(self, rest: Tensor) -> Tensor:
-        return (math.sqrt(self.s) - rest).square()
+        return (math.sqrt(self.s) - rest).clamp(min=0).square()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,7 +131,7 @@ class PartonicProduction(Production):
         return r, log_jac - (4 * y_max / self.s).log() - _log_two_body(s_hat, s1, s2)
 
     def max_invariant(self, rest: Tensor) -> Tensor:
-        return (math.sqrt(self.s) - rest).square()
+        return (math.sqrt(self.s) - rest).clamp(min=0).square()
 
     def _range(self, s1: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
         low = (s1.sqrt() + s2.sqrt()).clamp(min=self.min_mass_gev).square()
@@ -182,7 +185,7 @@ class TransverseProduction(Production):
 
     def max_invariant(self, rest: Tensor) -> Tensor:
         rest_t = (rest.square() + self.min_pt_gev**2).sqrt()
-        return (math.sqrt(self.s) - rest_t).square() - self.min_pt_gev**2
+        return (math.sqrt(self.s) - rest_t).clamp(min=0).square() - self.min_pt_gev**2
 
     def _pt2_range(self, s1: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
         """From the cut to where both systems at rest in y use up all energy."""

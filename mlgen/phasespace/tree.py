@@ -75,7 +75,10 @@ class TreeMap:
     second: Part
 
     def __post_init__(self) -> None:
-        masses = [torch.tensor([_least_mass(part)]) for part in (self.first, self.second)]
+        masses = [
+            torch.tensor([_least_mass(part)], dtype=torch.float64)
+            for part in (self.first, self.second)
+        ]
         if not bool(self.production.max_invariant(masses[1]) > masses[0].square()):
             raise ValueError("the final state needs more energy than the beams have")
 

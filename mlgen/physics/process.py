@@ -16,6 +16,7 @@ GLUON = 21
 LIGHT_QUARKS = (1, 2, 3, 4)
 """Massless in this model; b is massive, and no part of p or j."""
 LEPTONS = (11, 13, 15)
+NEUTRINOS = (12, 14, 16)
 
 NAMES = {
     "d": 1, "u": 2, "s": 3, "c": 4, "b": 5, "t": 6,
