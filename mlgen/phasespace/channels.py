@@ -182,7 +182,9 @@ def _production(
     if not beams.hadronic:
         return LeptonProduction(s=beams.s, rapidity=beams.rapidity)
     min_pt = max(_min_pt(part, pdg_ids, cuts) for part in parts)
-    if min_pt == 0:
+    if min_pt == 0 or isinstance(invariant, BreitWigner):
+        # Back to back with at least this pt, and a narrow peak in s_hat is worth more than pt.
+        min_mass_gev = max(min_mass_gev, 2 * min_pt)
         return PartonicProduction(s=beams.s, invariant=invariant, min_mass_gev=min_mass_gev)
     return TransverseProduction(
         s=beams.s,

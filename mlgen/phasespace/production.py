@@ -103,6 +103,10 @@ class PartonicProduction(Production):
     """A lower bound on sqrt(s_hat) from cuts."""
     n_dim: int = field(default=3, init=False)
 
+    def __post_init__(self) -> None:
+        if self.min_mass_gev**2 >= self.s:
+            raise ValueError("the bound on sqrt(s_hat) leaves no energy of the beams")
+
     def forward(self, r: Tensor, s1: Tensor, s2: Tensor) -> Produced:
         low, high = self._range(s1, s2)
         s_hat, log_jac = self.invariant.forward(r[:, 0], low, high)
