@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import tomllib
 import types
@@ -41,6 +42,8 @@ class ProcessCard:
     """`p p > e+ e- j`: particles as MadGraph writes them, p and j = g u d s c and antiquarks, l+ l-."""
 
     def __post_init__(self) -> None:
+        is_file_name = Path(self.name).name == self.name not in ("", "..")
+        _require(is_file_name, "process.name", self.name, "a name for files, without a slash")
         _require(">" in self.definition, "process.definition", self.definition, "`a b > c d ...`")
 
 
@@ -175,6 +178,11 @@ class CutsCard:
                 unit = " in GeV" if item.name.endswith("_gev") else ""
                 key = f"cuts.{kind.name}.{item.name}"
                 _require(value >= 0, key, value, f"zero or a positive number{unit}")
+            for low, high in (("pt_min_gev", "pt_max_gev"), ("mass_min_gev", "mass_max_gev")):
+                if hasattr(cuts, low):
+                    least, most = getattr(cuts, low), getattr(cuts, high)
+                    key, expected = f"cuts.{kind.name}.{high}", f"more than {low} = {least} GeV"
+                    _require(most > least, key, most, expected)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -317,6 +325,8 @@ def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise CardError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise CardError(f"{path}: not text in UTF-8") from error
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -352,8 +362,8 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
+        # JSON's escapes are TOML's, but for the DEL character.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     return repr(value)
@@ -364,9 +374,11 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise CardError(f"--set {override}: expected section.key=value")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        value = text.strip()
+        parsed = {}
+    # What is not one value of TOML is a text without its quotes.
+    value = parsed["value"] if len(parsed) == 1 else text.strip()
     *sections, last = key.strip().split(".")
     for section in sections:
         table = table.setdefault(section, {})
@@ -413,9 +425,14 @@ def _convert(value: object, hint: Any, where: str) -> Any:
             raise CardError(f"{where} = {value!r}: expected {len(arguments)} values")
         return tuple(_convert(v, a, where) for v, a in zip(value, arguments, strict=True))
     if hint is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        _require(number and not math.isnan(typing.cast(float, value)), where, value, "a number")
-        return float(typing.cast(float, value))
+        try:
+            number = math.nan if isinstance(value, bool) else float(typing.cast(float, value))
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        _require(
+            isinstance(value, int | float) and not math.isnan(number), where, value, "a number"
+        )
+        return number
     names = {int: "an integer", str: "a text in quotes", bool: "true or false"}
     _require(type(value) is hint, where, value, names[hint])
     return value
