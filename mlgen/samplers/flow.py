@@ -177,23 +177,22 @@ class CouplingFlow(SamplerModule):
         self, steps: Sequence[ContextMap], points: Tensor, channel: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Points (n, n_dim) after all the steps, and the sum of their log-dets (n,)."""
-        dtype = next(self.parameters()).dtype
-        context = F.one_hot(channel, self.n_channels).to(dtype)
-        tiled = not torch.is_grad_enabled() and points.device.type == "cpu"
-        tile = TILE if tiled else max(1, len(points))
-        moved, log_dets = [], []
-        for start_of_tile in range(0, len(points), tile):
-            z = points[start_of_tile : start_of_tile + tile]
-            here = context[start_of_tile : start_of_tile + tile]
-            # normflows 1.7.3 sums log-dets in the default dtype: float64 in, float32 out, a 1e-7
-            # error in every weight. Sum them here instead.
-            log_det = z.new_zeros(len(z))
-            for step in steps:
-                z, log_step = step(z, here)
-                log_det = log_det + log_step
-            moved.append(z)
-            log_dets.append(log_det)
+        context = F.one_hot(channel, self.n_channels).to(next(self.parameters()).dtype)
+        if torch.is_grad_enabled() or points.device.type != "cpu" or len(points) <= TILE:
+            return _chain(steps, points, context)
+        tiles = zip(torch.split(points, TILE), torch.split(context, TILE), strict=True)
+        moved, log_dets = zip(*(_chain(steps, *tile) for tile in tiles), strict=True)
         return torch.cat(moved), torch.cat(log_dets)
+
+
+def _chain(steps: Sequence[ContextMap], z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+    # normflows 1.7.3 sums log-dets in the default dtype: float64 in, float32 out, a 1e-7 error
+    # in every weight. Sum them here instead.
+    log_det = z.new_zeros(len(z))
+    for step in steps:
+        z, log_step = step(z, context)
+        log_det = log_det + log_step
+    return z, log_det
 
 
 def start(grid: VegasGrid, card: Card, rng: torch.Generator) -> CouplingFlow:

@@ -24,7 +24,6 @@ MIN_SIZE = 0.01
 MIN_SLOPE = 1e-3
 """The least slope at a knot, before it is scaled so that a logit of 0 means a slope of 1."""
 
-
 SLOPE_OF_ZERO = math.log(2) + MIN_SLOPE
 
 

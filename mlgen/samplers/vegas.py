@@ -95,9 +95,8 @@ class VegasGrid(SamplerModule):
     def statistics(self, batch: TrainingBatch) -> GridStatistics:
         """Histogram f² / (q q_grid) in the bins of this grid.
 
-        For points that the grid itself drew this is (f / q)², as in eq. (18) of arXiv:2009.05112;
-        for points from any density q it has the same expectation, up to a factor for each
-        channel that drops out.
+        For points that the grid itself drew this is (f / q)², as in section 2 of
+        arXiv:2009.05112; for points from any density q it has the same expectation.
         """
         u, log_q_grid = self.inverse(batch.r, batch.channel)
         index = (u * self.n_bins).to(torch.int64).clamp(0, self.n_bins - 1)
