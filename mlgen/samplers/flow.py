@@ -178,7 +178,7 @@ class CouplingFlow(SamplerModule):
     ) -> tuple[Tensor, Tensor]:
         """Points (n, n_dim) after all the steps, and the sum of their log-dets (n,)."""
         context = F.one_hot(channel, self.n_channels).to(next(self.parameters()).dtype)
-        if torch.is_grad_enabled() or points.device.type != "cpu" or len(points) <= TILE:
+        if torch.is_grad_enabled() or points.device.type != "cpu" or points.shape[0] <= TILE:
             return _chain(steps, points, context)
         tiles = zip(torch.split(points, TILE), torch.split(context, TILE), strict=True)
         moved, log_dets = zip(*(_chain(steps, *tile) for tile in tiles), strict=True)
@@ -187,8 +187,8 @@ class CouplingFlow(SamplerModule):
 
 def _chain(steps: Sequence[ContextMap], z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
     # normflows 1.7.3 sums log-dets in the default dtype: float64 in, float32 out, a 1e-7 error
-    # in every weight. Sum them here instead.
-    log_det = z.new_zeros(len(z))
+    # in every weight. Sum them here instead. (`len` of a tensor would fix its size in an export.)
+    log_det = z.new_zeros(z.shape[0])
     for step in steps:
         z, log_step = step(z, context)
         log_det = log_det + log_step
