@@ -66,8 +66,10 @@ class TreeMap:
     """The map of one topology.
 
     Columns of r: the invariants of the decays, from the leaves up; those of the production;
-    cos θ and azimuth of each decay; last the one flat column, which holds the azimuth of the
-    event and its orientation.
+    azimuth and cos θ of each decay, the first azimuth in half a turn; last the one flat column,
+    which holds the azimuth of the event, its orientation, and whether it is reflected in the plane
+    of the beams and the production. A tree-level |M|² without complex phases does not depend on
+    that reflection, so samplers need not learn it; what Z widths leave of it is still integrated.
     """
 
     production: Production
@@ -114,17 +116,19 @@ class TreeMap:
                 continue
             s = invariants[part.legs]
             s1, s2 = (_invariant(p, invariants, r) for p in (part.first, part.second))
-            phi, cos_theta = 2 * math.pi * next(columns), 2 * next(columns) - 1
+            turns = 0.5 if part is self._leading else 1.0
+            phi, cos_theta = 2 * math.pi * turns * next(columns), 2 * next(columns) - 1
             daughter = _from_rest(_isotropic(s, s1, s2, cos_theta, phi), momentum)
             log_jac = log_jac + math.log(2) + _log_two_body(s, s1, s2)
             systems += [(part.second, momentum - daughter), (part.first, daughter)]
         momenta[:, 0, 0] = momenta[:, 0, 3] = 0.5 * (incoming[:, 0] + incoming[:, 3])
         momenta[:, 1, 0] = 0.5 * (incoming[:, 0] - incoming[:, 3])
         momenta[:, 1, 3] = -momenta[:, 1, 0]
-        turn = next(columns) * n_orientations
-        mirrored = (turn >= 1) & (n_orientations == 2)
-        azimuth = 2 * math.pi * (turn - mirrored.to(turn))
-        momenta = _mirror(_rotate(momenta, azimuth), mirrored)
+        turn = next(columns) * n_orientations * self._n_reflections
+        copy = torch.minimum(turn.floor(), n_orientations * self._n_reflections - 1)
+        mirrored, reflected = copy >= self._n_reflections, copy % self._n_reflections == 1
+        azimuth = 2 * math.pi * (turn - copy)
+        momenta = _mirror(_rotate(_reflect(momenta, reflected), azimuth), mirrored)
         # Differences and boosts leave E² - p² off by rounding; matrix elements want it exact.
         momenta[..., 0] = (momenta[..., 1:].square().sum(-1) + self._masses_squared(r)).sqrt()
         return PhaseSpacePoints(momenta=momenta, x=x, channel=channel, log_jac=log_jac)
@@ -136,7 +140,12 @@ class TreeMap:
         leading = momenta[:, self.first.legs].sum(1)
         azimuth = torch.remainder(torch.atan2(leading[:, 2], leading[:, 1]), 2 * math.pi)
         momenta = _rotate(momenta, -azimuth)
-        turn = (azimuth / (2 * math.pi) + mirrored.to(azimuth)) / n_orientations
+        reflected = torch.zeros_like(mirrored)
+        if self._leading is not None:
+            reflected = momenta[:, self._leading.first.legs, 2].sum(1) < 0
+            momenta = _reflect(momenta, reflected)
+        copy = mirrored.to(azimuth) * self._n_reflections + reflected.to(azimuth)
+        turn = (azimuth / (2 * math.pi) + copy) / (n_orientations * self._n_reflections)
         log_jac = -n_orientations.to(turn).log()
         columns = []
         invariants: _Invariants = {}
@@ -162,10 +171,20 @@ class TreeMap:
             daughter = _to_rest(momenta[:, part.first.legs].sum(1), total)
             phi = torch.atan2(daughter[:, 2], daughter[:, 1])
             cos_theta = daughter[:, 3] / daughter[:, 1:].norm(dim=1)
-            columns += [torch.remainder(phi / (2 * math.pi), 1), (cos_theta + 1) / 2]
+            turns = 0.5 if part is self._leading else 1.0
+            columns += [torch.remainder(phi / (2 * math.pi), 1) / turns, (cos_theta + 1) / 2]
             log_jac = log_jac - math.log(2) - _log_two_body(invariants[part.legs], s1, s2)
             systems += [part.second, part.first]
         return torch.stack([*columns, turn], dim=1), log_jac
+
+    @property
+    def _leading(self) -> Decay | None:
+        """The decay whose azimuth takes half a turn; None where there are none."""
+        return next((part for part in (self.first, self.second) if isinstance(part, Decay)), None)
+
+    @property
+    def _n_reflections(self) -> int:
+        return 1 if self._leading is None else 2
 
     def _decays(self) -> Iterator[Decay]:
         yield from _decays(self.first)
@@ -256,6 +275,12 @@ def _rotate(momenta: Tensor, azimuth: Tensor) -> Tensor:
     px = cos * momenta[..., 1] - sin * momenta[..., 2]
     py = sin * momenta[..., 1] + cos * momenta[..., 2]
     return torch.stack([momenta[..., 0], px, py, momenta[..., 3]], dim=-1)
+
+
+def _reflect(momenta: Tensor, reflected: Tensor) -> Tensor:
+    """Turn py around where `reflected` (n,)."""
+    sign = torch.where(reflected, -1.0, 1.0).to(momenta)[:, None]
+    return torch.stack([*momenta[..., :2].unbind(-1), sign * momenta[..., 2], momenta[..., 3]], -1)
 
 
 def _mirror(momenta: Tensor, mirrored: Tensor) -> Tensor:
