@@ -84,6 +84,7 @@ class BeamCard:
     particles: tuple[str, str]
     """`["p", "p"]` or `["e+", "e-"]`; the first moves along +z."""
     energies_gev: tuple[float, float]
+    """Energy of each beam, GeV."""
 
     def __post_init__(self) -> None:
         for energy in self.energies_gev:
@@ -97,6 +98,7 @@ class PdfCard:
     set: str = "NNPDF23_lo_as_0130_qed"
     """Name of an LHAPDF6 grid, sought in LHAPDF_DATA_PATH and in pythia8mc's data folder."""
     member: int = 0
+    """0: the central one."""
     lhapdf_id: int = 247000
     """Recorded in event files."""
 
@@ -109,8 +111,10 @@ class AlphaSCard:
     """`[alpha_s]`: the strong coupling and its running."""
 
     at_z_mass: float = 0.130
+    """alpha_s at the reference scale."""
     reference_scale_gev: float = 91.188
     loops: int = 2
+    """1 or 2: order of the beta function."""
     charm_threshold_gev: float = 1.3
     bottom_threshold_gev: float = 4.7
     top_threshold_gev: float | None = None
@@ -130,7 +134,9 @@ class ScalesCard:
     choice: Literal["fixed", "half_ht", "ht"] = "fixed"
     """`fixed`, or the sum of transverse masses of the final state (`ht`), or half of it."""
     mu_r_gev: float = 91.188
+    """Of `fixed`: the renormalisation scale, where alpha_s is taken."""
     mu_f_gev: float = 91.188
+    """Of `fixed`: the factorisation scale, where densities are taken."""
     factor: float = 1.0
     """Multiplies both scales."""
 
@@ -146,8 +152,10 @@ class ParticleCutsCard:
     """Cuts on each particle of a kind."""
 
     pt_min_gev: float = 0.0
+    """Transverse momentum."""
     pt_max_gev: float = math.inf
     abs_eta_max: float = math.inf
+    """Absolute pseudorapidity."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +163,9 @@ class PairCutsCard:
     """Cuts on each pair of a kind."""
 
     delta_r_min: float = 0.0
+    """Distance in pseudorapidity and azimuth."""
     mass_min_gev: float = 0.0
+    """Invariant mass of the pair."""
     mass_max_gev: float = math.inf
 
 
@@ -200,6 +210,7 @@ class VegasCard:
     """`[vegas]`: the adaptive grid."""
 
     n_bins: int = 64
+    """Bins of each dimension."""
     n_iterations: int = 8
     n_points: int = 20_000
     """Points of an iteration, all channels together."""
@@ -220,15 +231,19 @@ class FlowCard:
     n_blocks: int = 0
     """Coupling blocks; 0: as few as let each dimension see each other one, twice over."""
     n_bins: int = 10
+    """Bins of each spline."""
     n_layers: int = 2
     """Hidden layers of each block's network."""
     n_hidden: int = 64
     """Width of a hidden layer."""
-    loss: Literal["kl", "variance"] = "kl"
+    loss: Literal["kl", "variance"] = "variance"
+    """What training minimises; `variance` looks after the tail of large weights, `kl` does not."""
     batch_size: int = 2048
     """Points of an optimizer step, those outside the cuts counted."""
     n_steps: int = 1500
+    """Optimizer steps."""
     learning_rate: float = 3e-3
+    """The largest of the one-cycle schedule."""
 
     def __post_init__(self) -> None:
         _require(self.n_blocks >= 0, "flow.n_blocks", self.n_blocks, "zero or a positive number")
@@ -244,11 +259,13 @@ class RunCard:
     """`[run]`: how much, with which sampler, from which seed."""
 
     n_events: int = 10_000
+    """How many events to write, exactly."""
     seed: int = 1
+    """Rules every random number."""
     sampler: str = "auto"
     """`vegas`, `flow`, any registered sampler, or `auto`: the one that is cheaper by measurement."""
     weighted: bool = False
-    """Write every point with its weight instead of unweighting."""
+    """Write the points inside the cuts with their weights instead of unweighting."""
     chunk_size: int = 16_384
     """Points of a chunk, the unit of work and of random streams."""
     n_estimate: int = 131_072
