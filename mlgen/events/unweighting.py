@@ -16,8 +16,10 @@ from torch import Tensor
 
 from mlgen.errors import GenerationError, NonFiniteWeight
 
-POOLED_FROM = 2048
-"""The bootstrap follows this many largest weights one by one, and the others in as many blocks."""
+POOLED_FROM = 128
+"""The bootstrap follows this many largest weights one by one, and the others in blocks."""
+BLOCKS_PER_E_FOLD = 32
+"""Blocks of weights between one rank and e times that rank."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +82,7 @@ def find_w_max_by_channel(
 
 
 def unweighting_efficiency(
-    weights: Tensor, channel: Tensor, budget: float, rng: torch.Generator, n_replicas: int = 200
+    weights: Tensor, channel: Tensor, budget: float, rng: torch.Generator, n_replicas: int = 100
 ) -> UnweightingEfficiency:
     """eps_uw(N, t) = sum over channels of |sigma_c| / sum over channels of w_max,c.
 
@@ -104,12 +106,11 @@ def unweighting_efficiency(
         mine = channel == c
         descending, order = magnitudes[mine].sort(descending=True)
         signed = weights[mine][order]
-        # Neighbours in the sorted list are nearly equal: pooling them in blocks far below the
-        # largest weights leaves the replicas as they were, at a hundredth of the random numbers.
-        head, tail = descending[:POOLED_FROM], descending[POOLED_FROM:]
-        block = torch.arange(len(tail), device=weights.device)
-        block = len(head) + block * POOLED_FROM // max(len(tail), POOLED_FROM)
-        block = torch.cat([torch.arange(len(head), device=weights.device), block])
+        # Neighbours in the sorted list are nearly equal: pooling those within 3 % of a rank leaves
+        # the replicas as they were, at a fraction of the random numbers.
+        rank = torch.arange(len(descending), dtype=weights.dtype, device=weights.device)
+        pooled = POOLED_FROM + BLOCKS_PER_E_FOLD * (rank / POOLED_FROM).clamp(min=1).log()
+        block = torch.where(rank < POOLED_FROM, rank, pooled).to(torch.int64)
         n_in_block = block.bincount().to(weights.dtype)
         mean = block.bincount(weights=descending) / n_in_block
         signed_mean = block.bincount(weights=signed) / n_in_block
