@@ -94,7 +94,7 @@ def weight_plot(samples: Mapping[str, WeightSample]) -> str:
     scaled = {name: _generation_weights(sample) for name, sample in samples.items()}
     lowest = min((float(x[x > 0].min()) for x, _, _ in scaled.values() if (x > 0).any()), default=1)
     highest = max(max(float(x.max()), mark) for x, _, mark in scaled.values())
-    edges = np.geomspace(max(lowest, 1e-5), 1.3 * highest, 70)
+    edges = np.geomspace(min(max(lowest, 1e-5), 0.1), max(1.3 * highest, 10), 70)
     with _axes() as (figure, axes):
         for (name, (x, share, mark)), colour in zip(scaled.items(), _colours(scaled), strict=True):
             heights, _ = np.histogram(x, edges, weights=share)
@@ -109,6 +109,8 @@ def weight_plot(samples: Mapping[str, WeightSample]) -> str:
             xlabel=r"$|w|\,/\,\langle w\rangle$",
             ylabel="share of points per decade",
         )
+        lowest_share, highest_share = axes.get_ylim()
+        axes.set_ylim(bottom=min(lowest_share, 1e-3 * highest_share))
         _plain_log_labels(axes.xaxis)
         _legend_above(axes)
         return _svg(figure, "weights")
@@ -131,8 +133,11 @@ def efficiency_plot(
     """
     budgets = np.geomspace(1e-5, 1e-1, 17)
     with _axes() as (figure, axes):
-        for (name, sample), colour in zip(samples.items(), _colours(samples), strict=True):
-            curve = [100 * _efficiency(sample, float(t)) for t in budgets]
+        curves = {
+            name: np.array([100 * _efficiency(sample, float(t)) for t in budgets])
+            for name, sample in samples.items()
+        }
+        for (name, curve), colour in zip(curves.items(), _colours(curves), strict=True):
             axes.plot(budgets, curve, color=colour, label=name)
             if name in marks:
                 t, value, error = marks[name]
@@ -141,12 +146,14 @@ def efficiency_plot(
                 )
         axes.set(
             xscale="log",
-            yscale="log",
             xlim=(budgets[0], budgets[-1]),
             xlabel="overweight budget $t$",
             ylabel=r"$\varepsilon_{uw}$ [%]",
         )
-        _plain_log_labels(axes.yaxis)
+        every = np.concatenate(list(curves.values()))
+        if every.max() > 2 * every.min() > 0:
+            axes.set_yscale("log")
+            _plain_log_labels(axes.yaxis)
         _legend_above(axes)
         return _svg(figure, "efficiency")
 
@@ -194,7 +201,7 @@ def comparison_plot(comparison: Comparison, index: int) -> str:
     seen = events != 0
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(4.6, 4.3))
-        figure.subplots_adjust(**_MARGINS, bottom=0.12, top=0.92, hspace=0.06)
+        figure.subplots_adjust(**_MARGINS, bottom=0.12, top=0.92, hspace=0.09)
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, 1))
         _band(top, edges, reference, reference_error)
         top.stairs(reference, edges, color=SERIES[1], label="weighted sample")
@@ -213,6 +220,7 @@ def comparison_plot(comparison: Comparison, index: int) -> str:
             top.set_yscale("log")
             floor = events[seen].min()
             top.set_ylim(0.4 * floor, 2.5 * max(events.max(), reference.max()))
+            _plain_log_labels(top.yaxis, span=30)
         else:
             top.set_ylim(bottom=min(0.0, 1.1 * events.min()))
         _ratio(bottom, comparison, centres)
@@ -285,11 +293,11 @@ def _band(
     )  # fmt: skip
 
 
-def _plain_log_labels(axis: Axis) -> None:
-    """Label 10, 20, 50 rather than powers of ten where an axis spans few decades."""
+def _plain_log_labels(axis: Axis, span: float = 300) -> None:
+    """Label 10, 20, 50 rather than powers of ten where the ends' ratio is below `span`."""
     low, high = axis.get_view_interval()
     axis.set_minor_formatter(NullFormatter())
-    if high < 300 * low:
+    if high < span * low:
         axis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 6) if high < 12 * low else (1, 2, 5)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 

@@ -103,7 +103,7 @@ def test_the_report_contains_the_numbers(html: str) -> None:
         "1 min 30 s",
         "u u~ &gt; e+ e- g",
         "38.21 ± 0.05",
-        "run.sampler: flow, because it is cheaper",
+        "run.sampler: flow (it is cheaper)",
         "1.83 MB",
         "torch",
         "2.13.0",
