@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
-from mlgen.core import Amplitude, Sampler
+from mlgen.core import Amplitude, PhaseSpace, PhaseSpacePoints, Sampler
+from mlgen.phasespace.invariants import RangeMap
+from mlgen.physics.kinematics import mass_squared
 
 
 def check_sampler_is_a_map(sampler: Sampler, seed: int, tolerance: float = 1e-9) -> None:
@@ -66,3 +71,164 @@ def check_amplitude_is_lorentz_invariant(
     there = amplitude(boost_and_rotate(momenta, seed=4), alpha_s, group).value
     here = amplitude(momenta, alpha_s, group).value
     torch.testing.assert_close(there, here, rtol=rtol, atol=0)
+
+
+def check_estimate(value: float, error: float, expected: float, max_relative_error: float) -> None:
+    """An estimate lies within 5 of its errors of the expected value, and the error is small enough."""
+    relative_error = error / abs(expected)
+    assert relative_error < max_relative_error, f"error {relative_error:.2g} is too large to tell"
+    pull = (value - expected) / error
+    assert abs(pull) < 5, f"pull {pull:.1f}: {value:.6g} +- {error:.2g}, expected {expected:.6g}"
+
+
+def check_pulls(pulls: Tensor) -> None:
+    """The pulls (n,) of independent estimates have mean 0 and width 1: no bias, and honest errors."""
+    n = len(pulls)
+    assert n >= 200, f"{n} pulls are too few to tell"
+    mean, width = float(pulls.mean()), float(pulls.std())
+    assert abs(mean) < 5 / n**0.5, f"mean pull {mean:.2f}"
+    assert abs(width - 1) < 5 / (2 * n) ** 0.5, f"width {width:.2f} of the pulls"
+
+
+def check_frequencies(counts: Tensor, shares: Tensor) -> None:
+    """Counts (k,) are what shares (k,), up to a factor, lead to: by chi-squared, each at least 5 expected.
+
+    What has no share never occurs.
+    """
+    expected = counts.sum() * shares / shares.sum()
+    possible = expected > 0
+    assert not bool(counts[~possible].any()), "something impossible occurred"
+    assert float(expected[possible].min()) >= 5, "too few to tell"
+    chi2 = float(((counts - expected).square() / expected)[possible].sum())
+    n_free = int(possible.sum()) - 1
+    limit = n_free + 5 * (2 * n_free) ** 0.5 + 10
+    assert chi2 < limit, f"chi2 {chi2:.1f} for {n_free} degrees of freedom"
+
+
+def check_range_map(range_map: RangeMap, low: float, high: float, tolerance: float = 1e-9) -> None:
+    """A range map inverts, keeps to its range and reaches its ends; log_jac is autograd's."""
+    r = torch.linspace(0, 1, 101, dtype=torch.float64)
+    ends = torch.full_like(r, low), torch.full_like(r, high)
+    value, log_jac = range_map.forward(r, *ends)
+    assert bool(((value >= low) & (value <= high)).all())
+    assert bool((value.diff() > 0).all())
+    torch.testing.assert_close(value[[0, -1]], torch.stack(ends)[:, 0], rtol=tolerance, atol=0)
+    r_back, log_jac_back = range_map.inverse(value, *ends)
+    torch.testing.assert_close(r_back, r, rtol=0, atol=tolerance)
+    torch.testing.assert_close(log_jac_back, -log_jac, rtol=0, atol=100 * tolerance)
+    # Not at the ends, where values are clamped to the range.
+    inner = tuple(t[1:-1] for t in (r, *ends))
+    _, slope = torch.func.jvp(
+        lambda at: range_map.forward(at, *inner[1:])[0], inner[:1], (torch.ones_like(inner[0]),)
+    )
+    torch.testing.assert_close(slope.log(), log_jac[1:-1], rtol=0, atol=100 * tolerance)
+
+
+def check_phase_space(
+    phase_space: PhaseSpace,
+    channel_index: int,
+    sqrt_s: float,
+    masses: Sequence[float],
+    min_share: float = 1.0,
+) -> None:
+    """A channel conserves momentum, puts its legs on their mass shells, inverts, and has the right Jacobian.
+
+    Args:
+        sqrt_s: energy of the beams, GeV.
+        masses: of the final legs, GeV.
+        min_share: how many of the points there must be at least; the others have log_jac = -inf.
+    """
+    rng = torch.Generator().manual_seed(channel_index)
+    r = torch.rand(2000, phase_space.n_dim + phase_space.n_flat, generator=rng, dtype=torch.float64)
+    channel = torch.full((len(r),), channel_index)
+    points = phase_space.forward(r, channel)
+    exists = points.log_jac > -torch.inf
+    assert not bool(points.log_jac.isnan().any())
+    assert float(exists.double().mean()) >= min_share
+    r, points = r[exists], points.select(exists)
+    momenta, x = points.momenta, points.x
+
+    energy = momenta[:, :2, 0].sum(1)
+    lost = (momenta[:, :2].sum(1) - momenta[:, 2:].sum(1)).abs().amax(1)
+    assert float((lost / energy).max()) < 1e-11
+    expected = momenta.new_tensor([0.0, 0.0, *(m**2 for m in masses)])
+    off_shell = (mass_squared(momenta) - expected).abs() / momenta[..., 0].square()
+    assert float(off_shell.max()) < 1e-14
+    assert bool((momenta[..., 0] > 0).all())
+    assert bool(((x > 0) & (x <= 1)).all())
+    s_hat = 4 * momenta[:, 0, 0] * momenta[:, 1, 0]
+    torch.testing.assert_close(x.prod(1) * sqrt_s**2, s_hat, rtol=1e-12, atol=0)
+    assert float(momenta[:, :2, 1:3].abs().max()) == 0
+
+    r_back, log_jac_back = phase_space.inverse(points)
+    _check_nearly_equal(r_back, r, 1e-9)
+    _check_nearly_equal(log_jac_back[:, None], -points.log_jac[:, None], 1e-8)
+    log_det = _log_momentum_jacobian(phase_space, r, points, sqrt_s)
+    _check_nearly_equal(log_det[:, None], points.log_jac[:, None], 1e-8)
+
+
+def _check_nearly_equal(got: Tensor, expected: Tensor, tolerance: float) -> None:
+    """Close everywhere, and within a tolerance but for one row in 200.
+
+    A soft leg among hard ones, or hard ones that nearly cancel in an invariant, leave few digits of
+    a variable in the momenta.
+    """
+    off = (got - expected).abs().amax(1)
+    assert float((off > tolerance).double().mean()) <= 0.005, f"{off.quantile(0.99):.1e} at 99 %"
+    assert float(off.max()) < 1e5 * tolerance, f"{off.max():.1e} at most"
+
+
+def _log_momentum_jacobian(
+    phase_space: PhaseSpace, r: Tensor, points: PhaseSpacePoints, sqrt_s: float
+) -> Tensor:
+    """ln |dx1 dx2 dPhi_n / dr| from the derivatives of the momenta alone, (n,).
+
+    dPhi_n = (2 pi)^4 delta^4(P - sum p) prod d³p / [(2 pi)³ 2E]. Where the fractions are free,
+    dx1 dx2 = 2/s dE dp_z of the total, and all but two components of the last leg are coordinates.
+    Where they are not, the energy fixes one component of the last leg but one as well.
+    """
+    rows = []
+    for column in range(r.shape[1]):
+        direction = torch.zeros_like(r)
+        direction[:, column] = 1
+        _, tangent = torch.func.jvp(
+            lambda at: phase_space.forward(at, points.channel).momenta, (r,), (direction,)
+        )
+        rows.append(tangent[:, 2:, 1:])
+    derivatives = torch.stack(rows, dim=1)
+    final = points.momenta[:, 2:]
+    n_final = final.shape[1]
+    log_measure = -(2 * (2 * math.pi) ** 3 * final[..., 0]).log().sum(1) + 4 * math.log(2 * math.pi)
+    if r.shape[1] == 3 * n_final - 2:
+        log_measure = log_measure + math.log(2 / sqrt_s**2)
+        free = [*range(3 * n_final - 3), 3 * n_final - 1]
+    else:
+        velocity = final[:, :, 3] / final[:, :, 0]
+        log_measure = log_measure - (velocity[:, -2] - velocity[:, -1]).abs().log()
+        free = list(range(3 * n_final - 4))
+    return torch.linalg.slogdet(derivatives.flatten(2)[..., free]).logabsdet + log_measure
+
+
+def massless_volume(s: float, n_final: int) -> float:
+    """The volume of massless phase space with its (2 pi)^(4-3n), GeV^(2n-4).
+
+    (pi/2)^(n-1) s^(n-2) / [Gamma(n) Gamma(n-1)]: eq. (2.14) of Comput. Phys. Commun. 40 (1986) 359.
+    """
+    volume = (math.pi / 2) ** (n_final - 1) * s ** (n_final - 2)
+    volume /= math.gamma(n_final) * math.gamma(n_final - 1)
+    return volume * (2 * math.pi) ** (4 - 3 * n_final)
+
+
+def check_integral(
+    phase_space: PhaseSpace,
+    function: Callable[[PhaseSpacePoints], Tensor],
+    expected: float,
+    n_points: int = 200_000,
+) -> None:
+    """The mean of a function times the Jacobian is its integral over dx1 dx2 dPhi_n; channel 0."""
+    rng = torch.Generator().manual_seed(7)
+    n_columns = phase_space.n_dim + phase_space.n_flat
+    r = torch.rand(n_points, n_columns, generator=rng, dtype=torch.float64)
+    points = phase_space.forward(r, torch.zeros(n_points, dtype=torch.int64))
+    value = function(points) * points.log_jac.exp()
+    check_estimate(float(value.mean()), float(value.std()) / n_points**0.5, expected, 0.01)

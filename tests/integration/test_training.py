@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal
+
+import pytest
+import torch
+
+from mlgen.cards import FlowCard, VegasCard
+from mlgen.core import Sampler, random_stream
+from mlgen.diagnostics.progress import SilentProgress
+from mlgen.errors import GenerationError
+from mlgen.events.unweighting import effective_sample_size
+from mlgen.integration.adapt import adapt_grid
+from mlgen.integration.estimate import ChannelSums
+from mlgen.integration.proposal import Proposal, channel_weight, draw
+from mlgen.integration.training import Training, train
+from mlgen.samplers.flow import CouplingFlow
+from mlgen.samplers.vegas import VegasGrid
+from tests.integration.toys import nothing, ridges
+from tests.laws import check_estimate
+
+VEGAS = VegasCard(n_points=4000, n_iterations=3, n_bins=16)
+
+
+def trained(
+    loss: Literal["kl", "variance"], seed: int, n_steps: int
+) -> tuple[CouplingFlow, Training]:
+    toy = ridges()
+    card = FlowCard(
+        n_bins=8, n_hidden=32, batch_size=1024, n_steps=n_steps, loss=loss, learning_rate=1e-2
+    )
+    grid, fractions, _ = adapt_grid(toy, VEGAS, seed, SilentProgress())
+    flow = CouplingFlow(grid, card, random_stream(seed, "initialise", 0))
+    return flow, train(flow, toy, fractions, card, seed, SilentProgress())
+
+
+long_training = cache(trained)
+
+
+def sums_and_ess(sampler: Sampler, fractions: torch.Tensor) -> tuple[ChannelSums, float]:
+    proposal = Proposal(sampler=sampler, fractions=fractions)
+    batch, _ = draw(ridges(), proposal, 20_000, random_stream(9, "fresh", 0))
+    ess = effective_sample_size(channel_weight(batch) / batch.fraction)
+    return ChannelSums.of(batch, 2), ess
+
+
+@pytest.mark.parametrize("loss", ["kl", "variance"])
+def test_training_learns_a_correlation_that_a_grid_cannot(
+    loss: Literal["kl", "variance"],
+) -> None:
+    grid, fractions, _ = adapt_grid(ridges(), VEGAS, 1, SilentProgress())
+    flow, training = long_training(loss, 1, 200)
+    _, before = sums_and_ess(grid, fractions)
+    _, after = sums_and_ess(flow, training.fractions)
+    assert before < 0.5
+    assert after > 0.8
+
+
+@pytest.mark.parametrize("loss", ["kl", "variance"])
+def test_a_trained_sampler_gives_the_true_integral(loss: Literal["kl", "variance"]) -> None:
+    flow, training = long_training(loss, 1, 200)
+    sums, _ = sums_and_ess(flow, training.fractions)
+    check_estimate(sums.mean, sums.error, ridges().integral, max_relative_error=0.005)
+
+
+def test_the_loss_falls_and_there_is_one_for_each_step() -> None:
+    _, training = long_training("kl", 1, 200)
+    assert len(training.losses) == 200
+    assert sum(training.losses[-20:]) < sum(training.losses[:20]) - 20 * 0.3
+
+
+def test_a_trained_sampler_is_frozen() -> None:
+    flow, _ = long_training("kl", 1, 200)
+    assert not any(parameter.requires_grad for parameter in flow.parameters())
+    r, channel = torch.rand(3, 2, dtype=torch.float64), torch.tensor([0, 1, 0])
+    assert not flow.log_prob(r, channel).requires_grad
+
+
+def test_the_fractions_add_up_to_one_and_follow_the_cross_sections() -> None:
+    _, training = long_training("kl", 1, 200)
+    assert float(training.fractions.sum()) == pytest.approx(1, rel=1e-12)
+    # 1 : 3, but for the tenth that is spread evenly and what is left of the fluctuations.
+    assert training.fractions.tolist() == pytest.approx([0.275, 0.725], abs=0.05)
+
+
+def test_a_seed_fixes_what_is_learned_and_another_seed_changes_it() -> None:
+    (first, one), (again, same), (other, another) = (trained("kl", s, 10) for s in (1, 1, 2))
+    assert one.losses == same.losses
+    assert one.losses != another.losses
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    r, channel = torch.full((1, 2), 0.3, dtype=torch.float64), torch.tensor([0])
+    assert not torch.equal(first.log_prob(r, channel), other.log_prob(r, channel))
+
+
+@pytest.mark.parametrize("n_steps", [1, 7, 8, 9])
+def test_there_are_exactly_as_many_steps_as_the_card_says(n_steps: int) -> None:
+    _, training = trained("kl", 1, n_steps)
+    assert len(training.losses) == n_steps
+    assert training.n_calls > 0
+
+
+def test_training_on_nothing_is_an_error() -> None:
+    card = FlowCard(n_bins=4, n_hidden=8, batch_size=128, n_steps=2)
+    flow = CouplingFlow(VegasGrid.uniform(1, 2, 4), card, torch.Generator().manual_seed(1))
+    fractions = torch.ones(1, dtype=torch.float64)
+    with pytest.raises(GenerationError, match="none of 1024 points passes the cuts"):
+        train(flow, nothing(), fractions, card, 1, SilentProgress())
