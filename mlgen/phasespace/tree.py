@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from mlgen.core import PhaseSpacePoints
-from mlgen.phasespace.invariants import RangeMap
+from mlgen.phasespace.acceptance import cos_theta_range
+from mlgen.phasespace.invariants import RangeMap, Uniform
 from mlgen.phasespace.production import Production, boost_along_beam
 from mlgen.physics.kinematics import boost, boost_back, kallen, mass_squared, rapidity
 
@@ -47,6 +48,8 @@ class Decay:
     """Draws its mass squared, GeV²."""
     min_mass_gev: float = 0.0
     """A lower bound on its mass from cuts; the masses of the parts hold in any case."""
+    max_rapidity: float = math.inf
+    """The largest |y| that cuts leave to both parts, where they are massless legs."""
 
     @property
     def legs(self) -> tuple[int, ...]:
@@ -117,9 +120,11 @@ class TreeMap:
             s = invariants[part.legs]
             s1, s2 = (_invariant(p, invariants, r) for p in (part.first, part.second))
             turns = 0.5 if part is self._leading else 1.0
-            phi, cos_theta = 2 * math.pi * turns * next(columns), 2 * next(columns) - 1
+            phi = 2 * math.pi * turns * next(columns)
+            bounds = cos_theta_range(momentum, phi, part.max_rapidity)
+            cos_theta, step = Uniform().forward(next(columns), *bounds)
             daughter = _from_rest(_isotropic(s, s1, s2, cos_theta, phi), momentum)
-            log_jac = log_jac + math.log(2) + _log_two_body(s, s1, s2)
+            log_jac = log_jac + step + _log_two_body(s, s1, s2)
             systems += [(part.second, momentum - daughter), (part.first, daughter)]
         momenta[:, 0, 0] = momenta[:, 0, 3] = 0.5 * (incoming[:, 0] + incoming[:, 3])
         momenta[:, 1, 0] = 0.5 * (incoming[:, 0] - incoming[:, 3])
@@ -128,22 +133,27 @@ class TreeMap:
         copy = torch.minimum(turn.floor(), n_orientations * self._n_reflections - 1)
         mirrored, reflected = copy >= self._n_reflections, copy % self._n_reflections == 1
         azimuth = 2 * math.pi * (turn - copy)
-        momenta = _mirror(_rotate(_reflect(momenta, reflected), azimuth), mirrored)
+        _, *spatial = momenta.unbind(-1)
+        spatial = _mirror(_rotate(_reflect(spatial, reflected), azimuth), mirrored)
         # Differences and boosts leave E² - p² off by rounding; matrix elements want it exact.
-        momenta[..., 0] = (momenta[..., 1:].square().sum(-1) + self._masses_squared(r)).sqrt()
+        px, py, pz = spatial
+        energy = (px * px + py * py + pz * pz + self._masses_squared(r)).sqrt()
+        momenta = torch.stack([energy, px, py, pz], dim=-1)
         return PhaseSpacePoints(momenta=momenta, x=x, channel=channel, log_jac=log_jac)
 
     def inverse(self, points: PhaseSpacePoints, n_orientations: Tensor) -> tuple[Tensor, Tensor]:
         """Map points back to r (n, n_dim + 1), and ln |dr / dx1 dx2 dPhi_n|."""
         mirrored = points.momenta[:, 0, 3] < 0
-        momenta = _mirror(points.momenta, mirrored)
-        leading = momenta[:, self.first.legs].sum(1)
-        azimuth = torch.remainder(torch.atan2(leading[:, 2], leading[:, 1]), 2 * math.pi)
-        momenta = _rotate(momenta, -azimuth)
+        energy, *spatial = points.momenta.unbind(-1)
+        spatial = _mirror(spatial, mirrored)
+        px, py = (p[:, self.first.legs].sum(1) for p in spatial[:2])
+        azimuth = torch.remainder(torch.atan2(py, px), 2 * math.pi)
+        spatial = _rotate(spatial, -azimuth)
         reflected = torch.zeros_like(mirrored)
         if self._leading is not None:
-            reflected = momenta[:, self._leading.first.legs, 2].sum(1) < 0
-            momenta = _reflect(momenta, reflected)
+            reflected = spatial[1][:, self._leading.first.legs].sum(1) < 0
+            spatial = _reflect(spatial, reflected)
+        momenta = torch.stack([energy, *spatial], dim=-1)
         copy = mirrored.to(azimuth) * self._n_reflections + reflected.to(azimuth)
         turn = (azimuth / (2 * math.pi) + copy) / (n_orientations * self._n_reflections)
         log_jac = -n_orientations.to(turn).log()
@@ -172,8 +182,10 @@ class TreeMap:
             phi = torch.atan2(daughter[:, 2], daughter[:, 1])
             cos_theta = daughter[:, 3] / daughter[:, 1:].norm(dim=1)
             turns = 0.5 if part is self._leading else 1.0
-            columns += [torch.remainder(phi / (2 * math.pi), 1) / turns, (cos_theta + 1) / 2]
-            log_jac = log_jac - math.log(2) - _log_two_body(invariants[part.legs], s1, s2)
+            bounds = cos_theta_range(total, phi, part.max_rapidity)
+            r, step = Uniform().inverse(cos_theta, *bounds)
+            columns += [torch.remainder(phi / (2 * math.pi), 1) / turns, r]
+            log_jac = log_jac + step - _log_two_body(invariants[part.legs], s1, s2)
             systems += [part.second, part.first]
         return torch.stack([*columns, turn], dim=1), log_jac
 
@@ -269,22 +281,25 @@ def _to_rest(momentum: Tensor, parent: Tensor) -> Tensor:
     return boost_back(boost_along_beam(momentum, -y), boost_along_beam(parent, -y))
 
 
-def _rotate(momenta: Tensor, azimuth: Tensor) -> Tensor:
-    """Turn momenta (n, k, 4) by an azimuth (n,) around the beam."""
+def _rotate(spatial: list[Tensor], azimuth: Tensor) -> list[Tensor]:
+    """Turn (px, py, pz), each (n, k), by an azimuth (n,) around the beam."""
+    px, py, pz = spatial
     cos, sin = azimuth.cos()[:, None], azimuth.sin()[:, None]
-    px = cos * momenta[..., 1] - sin * momenta[..., 2]
-    py = sin * momenta[..., 1] + cos * momenta[..., 2]
-    return torch.stack([momenta[..., 0], px, py, momenta[..., 3]], dim=-1)
+    return [cos * px - sin * py, sin * px + cos * py, pz]
 
 
-def _reflect(momenta: Tensor, reflected: Tensor) -> Tensor:
+def _reflect(spatial: list[Tensor], reflected: Tensor) -> list[Tensor]:
     """Turn py around where `reflected` (n,)."""
-    sign = torch.where(reflected, -1.0, 1.0).to(momenta)[:, None]
-    return torch.stack([*momenta[..., :2].unbind(-1), sign * momenta[..., 2], momenta[..., 3]], -1)
+    px, py, pz = spatial
+    return [px, _sign(reflected, py) * py, pz]
 
 
-def _mirror(momenta: Tensor, mirrored: Tensor) -> Tensor:
+def _mirror(spatial: list[Tensor], mirrored: Tensor) -> list[Tensor]:
     """Turn by pi about the x axis where `mirrored` (n,)."""
-    sign = torch.where(mirrored, -1.0, 1.0).to(momenta)[:, None]
-    parts = (momenta[..., 0], momenta[..., 1], sign * momenta[..., 2], sign * momenta[..., 3])
-    return torch.stack(parts, dim=-1)
+    px, py, pz = spatial
+    sign = _sign(mirrored, py)
+    return [px, sign * py, sign * pz]
+
+
+def _sign(negative: Tensor, like: Tensor) -> Tensor:
+    return torch.where(negative, -1.0, 1.0).to(like)[:, None]
