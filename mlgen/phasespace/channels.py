@@ -155,7 +155,10 @@ def _choose_map(
     if not rest:
         production = _production(beams, shape, min_mass, (first, second), pdg_ids, cuts)
         return TreeMap(production=production, first=first, second=second), resonances
-    tree = Decay(first, second, shape, min_mass_gev=min_mass)
+    massless = first.mass_gev == second.mass_gev == 0
+    bounds = [_max_rapidity(leaf, pdg_ids, cuts) for leaf in (first, second)]
+    max_rapidity = max(bounds) if massless else math.inf
+    tree = Decay(first, second, shape, min_mass_gev=min_mass, max_rapidity=max_rapidity)
     for part in rest[:-1]:
         tree = Decay(tree, part, Uniform())
     production = _production(beams, PowerLaw(1.5), 0.0, (tree, rest[-1]), pdg_ids, cuts)
