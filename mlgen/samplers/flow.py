@@ -130,31 +130,34 @@ class MarginalSpline(Flow):  # type: ignore[misc]  # normflows has no types
         edges = grid.edges.flatten(0, 1).T.contiguous()
         self.register_buffer("r_knots", edges)
         density = 1 / (self.n_bins * edges.diff(dim=0))
+        # The geometric mean of both sides, of all means the one that keeps nearest to the grid's
+        # density from above and below.
         slopes = torch.cat([density[:1], (density[1:] * density[:-1]).sqrt(), density[-1:]])
         self.log_slopes = nn.Parameter(slopes.log())
         self.size_logits = nn.Parameter(torch.zeros_like(density))
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Towards r: map z (n, n_dim) in the channels given as one-hot context; also ln |dz'/dz|."""
-        u_knots = partition(self.size_logits)
-        r, log_det = self._segment(u_knots, u_knots, z, context).solve(z)
-        return r.clamp(0, 1), log_det.sum(dim=1)
+        return self._move(z, context, inverse=False)
 
     def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Towards u; see `forward`."""
-        u_knots = partition(self.size_logits)
-        u, log_det = self._segment(self.r_knots, u_knots, z, context).evaluate(z)
-        return u.clamp(0, 1), log_det.sum(dim=1)
+        return self._move(z, context, inverse=True)
 
-    def _segment(self, knots: Tensor, u_knots: Tensor, z: Tensor, context: Tensor) -> Segment:
-        """The bins that hold the points z (n, n_dim) between the knots."""
-        dim = torch.arange(self.n_dim, device=context.device)
-        first = context.argmax(dim=1, keepdim=True) * self.n_dim + dim
-        at = find_knot(knots.flatten(), first, self.n_splines, self.n_bins, z)
+    def _move(self, z: Tensor, context: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        # In the precision of the grid: its bins may be too narrow for float32.
+        columns = z.T.to(self.r_knots.dtype)
+        u_knots = partition(self.size_logits)
+        knots = self.r_knots if inverse else u_knots
+        dim = torch.arange(self.n_dim, device=z.device)[:, None]
+        first = context.argmax(dim=1) * self.n_dim + dim
+        at = find_knot(knots.flatten(), first, self.n_splines, self.n_bins, columns)
         at = torch.stack([at, at + self.n_splines])
         tables = (self.r_knots, u_knots, self.log_slopes.exp())
-        picked = (table.flatten().index_select(0, at.flatten()) for table in tables)
-        return Segment(*(part for pair in picked for part in pair.to(z.dtype).view_as(at)))
+        picked = (table.flatten().index_select(0, at.flatten()).view_as(at) for table in tables)
+        segment = Segment(*(part for pair in picked for part in pair))
+        moved, log_det = segment.evaluate(columns) if inverse else segment.solve(columns)
+        return moved.clamp(0, 1).to(z.dtype).T, log_det.sum(dim=0).to(z.dtype)
 
 
 class CouplingFlow(SamplerModule):
@@ -189,6 +192,7 @@ def _chain(steps: Sequence[ContextMap], z: Tensor, context: Tensor) -> tuple[Ten
     # normflows 1.7.3 sums log-dets in the default dtype: float64 in, float32 out, a 1e-7 error
     # in every weight. Sum them here instead. (`len` of a tensor would fix its size in an export.)
     log_det = z.new_zeros(z.shape[0])
+    z = z.T.contiguous().T  # dimension by dimension in memory, as the layers work
     for step in steps:
         z, log_step = step(z, context)
         log_det = log_det + log_step
