@@ -216,7 +216,7 @@ def parse_event(text: str) -> list[float]:
     Raises:
         EventFileError: the lines are not what the first one announces, or hold no numbers.
     """
-    lines = [line for line in text.splitlines() if line and not line.isspace()]
+    lines = [line for line in text.split("\n") if line and not line.isspace()]
     if not lines:
         raise EventFileError("no lines: expected an event")
     words = lines[0].split()
@@ -240,8 +240,9 @@ def parse_event(text: str) -> list[float]:
         numbers = list(map(float, words))
     except ValueError as error:
         raise EventFileError(f"{error}: expected a number") from None
-    # Python reads 1_0 and other alphabets' digits as numbers; nobody else does.
+    # Python reads 1_0 and other alphabets' digits as numbers, and splits at their spaces; nobody
+    # else does.
     suspicious = "_" in text or not text.isascii()
-    if suspicious and any("_" in word or not word.isascii() for word in words):
-        raise EventFileError("a number with characters that do not belong in one")
+    if suspicious and any("_" in line or not line.isascii() for line in (lines[0], *particles)):
+        raise EventFileError("a line with characters that do not belong in a number")
     return numbers

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from mlgen.core import EventBatch, PhaseSpacePoints, Resonance, SubprocessGroup
 from mlgen.errors import MlgenError
+from mlgen.events.check import check_file
+from mlgen.events.lhe import write_lhe
 from mlgen.events.record import BWCUTOFF, UNKNOWN_SPIN, Picks, assemble
+from tests.events.pythia_reading import shower_file
 from tests.events.samples import eej
 
 Z = Resonance(pdg_id=23, legs=(2, 3), mass_gev=91.188, width_gev=2.441404)
@@ -74,6 +79,34 @@ def test_the_z_is_written_wherever_madgraph_writes_it_and_with_the_same_momentum
     assert set(mine.spin[:, 2].tolist()) == {UNKNOWN_SPIN}
     assert not mine.colour[:, 2].any()
     assert int((record.status == 2).any(1).sum()) < 200
+
+
+def test_assembled_records_make_a_file_without_faults(tmp_path: Path) -> None:
+    momenta, reference = legs_of_reference()
+    info, _ = eej()
+    external = [(status != 2) & (status != 0) for status in reference.status]
+
+    def legs(column: Tensor) -> Tensor:
+        return torch.stack([row[mask] for row, mask in zip(column, external, strict=True)])
+
+    flavours, flavour = torch.unique(legs(reference.pdg_id), dim=0, return_inverse=True)
+    group = SubprocessGroup(
+        name="p p > e+ e- j", pdg_ids=tuple(map(tuple, flavours.tolist())), n_orientations=2
+    )
+    picks = Picks(
+        flavour=flavour,
+        helicity=legs(reference.spin),
+        colour=legs(reference.colour),
+        weight=reference.weight,
+        scale=reference.scale,
+        alpha_s=reference.alpha_s,
+    )
+    masses = torch.zeros(5, dtype=torch.float64)
+    record = assemble(points_of(momenta), group, picks, masses, 1 / 132.5, (Z,))
+    write_lhe(tmp_path / "events.lhe.gz", [record], info)
+    assert check_file(tmp_path / "events.lhe.gz").findings == ()
+    reading = shower_file(tmp_path / "events.lhe.gz", n_max=50)
+    assert (reading.n_ok, reading.n_failed) == (50, 0)
 
 
 def test_external_masses_are_those_on_shell_and_not_rounding_errors() -> None:
