@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 import mlgen
 from mlgen.cards import card_names, find_card, read_card
@@ -159,20 +159,18 @@ def _toml(value: object) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and exit with the code of what happened."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_run(given))
+    sys.exit(run_arguments(sys.argv[1:] if arguments is None else arguments))
 
 
-def _run(arguments: list[str]) -> int:
+def run_arguments(arguments: Sequence[str]) -> int:
+    """Run the command line on given arguments; the exit code."""
     debug = "--debug" in arguments
     try:
-        code = app(arguments, prog_name="mlgen", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print("mlgen: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        code = app(list(arguments), prog_name="mlgen", standalone_mode=False)
+    except TyperException as error:
+        return _report(
+            error, f"mlgen: {error.format_message()} (see --help)", error.exit_code, debug
+        )
     except MlgenError as error:
         return _report(error, f"mlgen: {error}", error.exit_code, debug)
     except OSError as error:
@@ -180,6 +178,8 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:  # the last line of defence: one line, never a silent success
         text = f"mlgen: unexpected {type(error).__name__}: {error} (--debug shows where)"
         return _report(error, text, UNEXPECTED, debug)
+    if code == INTERRUPTED:
+        print("mlgen: interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 
