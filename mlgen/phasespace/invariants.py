@@ -45,24 +45,28 @@ class BreitWigner(RangeMap):
     width: float
     """GeV, positive."""
 
-    def _angle(self, s: Tensor) -> Tensor:
-        return torch.atan((s - self.mass**2) / (self.mass * self.width))
-
-    def _log_derivative(self, s: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        m_gamma = self.mass * self.width
-        density = m_gamma / ((s - self.mass**2).square() + m_gamma**2)
-        return ((self._angle(high) - self._angle(low)) / density).log()
-
     def forward(self, r: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        angle = torch.lerp(self._angle(low), self._angle(high), r)
-        # Far from the peak tan() loses digits and may leave the range.
-        s = self.mass**2 + self.mass * self.width * angle.tan()
+        m_gamma, above = self.mass * self.width, low - self.mass**2
+        range_ = self._angle(low, high)
+        sin, cos = (r * range_).sin(), (r * range_).cos()
+        s = low + (above.square() + m_gamma**2) * sin / (m_gamma * cos - above * sin)
+        # Rounding may leave the range.
         s = torch.minimum(torch.maximum(s, low), high)
-        return s, self._log_derivative(s, low, high)
+        return s, self._log_derivative(s, range_)
 
     def inverse(self, value: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        r = (self._angle(value) - self._angle(low)) / (self._angle(high) - self._angle(low))
-        return r, -self._log_derivative(value, low, high)
+        range_ = self._angle(low, high)
+        return self._angle(low, value) / range_, -self._log_derivative(value, range_)
+
+    def _angle(self, low: Tensor, s: Tensor) -> Tensor:
+        """φ(s) - φ(low), without the loss of digits where both are far off the peak."""
+        m_gamma = self.mass * self.width
+        product = (s - self.mass**2) * (low - self.mass**2)
+        return torch.atan2(m_gamma * (s - low), m_gamma**2 + product)
+
+    def _log_derivative(self, s: Tensor, range_: Tensor) -> Tensor:
+        m_gamma = self.mass * self.width
+        return (range_ * ((s - self.mass**2).square() + m_gamma**2) / m_gamma).log()
 
 
 @dataclass(frozen=True, slots=True)
