@@ -126,7 +126,7 @@ def test_weighted_events_average_to_the_cross_section(tmp_path: Path) -> None:
     done = run(tmp_path / "out", "pp_to_ee", "-n", "2000", "--weighted", "--sampler", "vegas")
     info, events = read_lhe(done.folder / "events.lhe.gz")
     assert len(events) == 2000
-    assert len(events.weight.unique()) > 1000
+    assert len(set(events.weight.tolist())) > 1000
     assert float(events.weight.mean()) == pytest.approx(info.cross_section_pb, rel=1e-9)
     assert check_file(done.folder / "events.lhe.gz").is_good
 

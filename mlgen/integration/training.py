@@ -83,7 +83,7 @@ def train(
                 optimizer.step()
                 schedule.step()
                 _fade_into(average, sampler, max(1 - AVERAGING, 1 / (1 + len(losses))))
-                losses.append(float(loss))
+                losses.append(float(loss.detach()))
                 advance(1, f"loss {losses[-1]:.4f}")
     sampler.load_state_dict(average)
     sampler.requires_grad_(False)
