@@ -82,7 +82,8 @@ def integrate(
         return Integration(candidates=(vegas,), chosen=vegas, reason=reason, n_calls=n_calls)
     if run.sampler == "auto":
         with clock.step("train"):
-            cost = _training_seconds(sampler, integrand, proposal, card)
+            cost, n_probed = _training_seconds(sampler, integrand, proposal, card)
+        n_calls += n_probed
         saving = vegas.seconds_for(run.n_events, run.weighted)
         if cost > saving:
             reason = (
@@ -111,17 +112,24 @@ def integrate(
 
 def _training_seconds(
     sampler: SamplerModule, integrand: Integrand[Evaluation], proposal: Proposal, card: Card
-) -> float:
-    """How long training would take, from one draw and two steps that change nothing."""
+) -> tuple[float, int]:
+    """How long training would take, from one draw and two steps that change nothing.
+
+    Returns:
+        seconds: wall-clock time.
+        n_calls: matrix elements computed to find out.
+    """
     started = time.perf_counter()
     rng = random_stream(card.run.seed, "probe", 0)
-    batch, _ = draw(integrand, replace(proposal, sampler=sampler), card.flow.batch_size, rng)
+    batch, evaluation = draw(
+        integrand, replace(proposal, sampler=sampler), card.flow.batch_size, rng
+    )
     batch = batch.select(batch.value != 0)
     drawn = time.perf_counter()
     for _ in range(2):
         _probe_step(sampler, batch, card)
     per_step = (drawn - started) + (time.perf_counter() - drawn) / 2
-    return card.flow.n_steps * per_step
+    return card.flow.n_steps * per_step, evaluation.n_calls
 
 
 def _probe_step(sampler: SamplerModule, batch: TrainingBatch, card: Card) -> None:

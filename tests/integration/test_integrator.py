@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+
+from mlgen.campaign.run_record import StepClock
+from mlgen.cards import Card, find_card, read_card
+from mlgen.diagnostics.progress import SilentProgress
+from mlgen.errors import CardError, GenerationError
+from mlgen.integration.integrator import Integration, integrate
+from tests.integration.toys import Toy, nothing, process, ridges
+from tests.laws import check_estimate
+
+SMALL = (
+    "vegas.n_points=3000",
+    "vegas.n_iterations=3",
+    "vegas.n_bins=16",
+    "flow.n_bins=6",
+    "flow.n_hidden=16",
+    "flow.batch_size=512",
+    "flow.learning_rate=0.01",
+    "run.n_estimate=10000",
+    "run.chunk_size=5000",
+)
+
+
+def card_with(sampler: str, n_steps: int, *overrides: str) -> Card:
+    settings = (*SMALL, f"run.sampler={sampler}", f"flow.n_steps={n_steps}", *overrides)
+    return read_card(find_card("ee_to_mumu"), settings)
+
+
+def integrated(toy: Toy, card: Card) -> Integration:
+    return integrate(toy, card, SilentProgress(), StepClock())
+
+
+@cache
+def with_flow() -> Integration:
+    return integrated(ridges(), card_with("flow", 80))
+
+
+def test_vegas_alone_trains_nothing() -> None:
+    clock = StepClock()
+    found = integrate(ridges(), card_with("vegas", 80), SilentProgress(), clock)
+    assert [candidate.name for candidate in found.candidates] == ["vegas"]
+    assert found.chosen is found.candidates[0]
+    assert found.reason == "the card asks for it"
+    assert found.chosen.losses == ()
+    assert clock.wall_s["train"] == 0
+    assert clock.wall_s["adapt"] > 0
+    assert clock.wall_s["estimate"] > 0
+
+
+def test_a_flow_is_measured_beside_vegas_and_chosen_where_the_card_says_so() -> None:
+    found = with_flow()
+    assert [candidate.name for candidate in found.candidates] == ["vegas", "flow"]
+    assert found.chosen is found.candidates[1]
+    assert found.reason == "the card asks for it"
+    assert len(found.chosen.losses) == 80
+
+
+def test_both_samplers_give_the_true_integral() -> None:
+    for candidate in with_flow().candidates:
+        sums = candidate.measured.sums
+        check_estimate(sums.mean, sums.error, ridges().integral, max_relative_error=0.02)
+
+
+def test_the_estimate_uses_fresh_points_only() -> None:
+    for candidate in with_flow().candidates:
+        assert float(candidate.measured.sums.n_points.sum()) == 10_000
+
+
+@pytest.mark.parametrize("sampler", ["vegas", "flow", "auto"])
+def test_all_matrix_elements_are_counted(sampler: str) -> None:
+    toy = ridges()
+    found = integrated(toy, card_with(sampler, 10))
+    assert found.n_calls == sum(toy.sizes)
+
+
+def test_a_proposal_for_unweighting_draws_channels_in_proportion_to_their_largest_weights() -> None:
+    chosen = with_flow().chosen
+    fractions = chosen.for_unweighting.fractions
+    w_max = chosen.measured.w_max
+    assert torch.equal(fractions, w_max / w_max.sum())
+    assert chosen.for_unweighting.sampler is chosen.proposal.sampler is chosen.sampler
+
+
+def test_the_price_of_events_follows_from_efficiency_and_time_per_point() -> None:
+    chosen = with_flow().chosen
+    measured = replace(chosen.measured, us_per_point=4.0, ess=0.5)
+    measured = replace(measured, eps_uw=replace(measured.eps_uw, value=0.2))
+    priced = replace(chosen, measured=measured)
+    assert priced.seconds_for(1_000_000, weighted=False) == pytest.approx(20)
+    assert priced.seconds_for(1_000_000, weighted=True) == pytest.approx(8)
+
+
+def test_an_unknown_sampler_gets_the_known_ones() -> None:
+    with pytest.raises(
+        CardError, match=r"run\.sampler = 'vegan': expected one of auto, flow, vegas"
+    ):
+        integrated(ridges(), card_with("vegan", 10))
+
+
+def test_an_integrand_that_is_zero_everywhere_is_an_error() -> None:
+    with pytest.raises(GenerationError, match="none of 3000 points passes the cuts"):
+        integrated(nothing(), card_with("auto", 10))
+
+
+def test_auto_does_not_train_for_a_few_events_and_says_why_with_numbers() -> None:
+    found = integrated(ridges(), card_with("auto", 2000, "run.n_events=10"))
+    assert [candidate.name for candidate in found.candidates] == ["vegas"]
+    number = r"[\d.e+-]+"
+    pattern = (
+        rf"training the flow would take about ({number}) s, and with vegas the events take "
+        rf"about ({number}) s"
+    )
+    said = re.fullmatch(pattern, found.reason)
+    assert said is not None, found.reason
+    assert float(said[1]) > float(said[2])
+
+
+def test_auto_trains_for_many_events_and_takes_the_cheaper_sampler() -> None:
+    card = card_with("auto", 80, "run.n_events=1000000000")
+    found = integrated(ridges(), card)
+    assert [candidate.name for candidate in found.candidates] == ["vegas", "flow"]
+    seconds = [candidate.seconds_for(10**9, weighted=False) for candidate in found.candidates]
+    assert found.chosen is found.candidates[seconds.index(min(seconds))]
+    said = re.fullmatch(
+        r"the events take about ([\d.e+-]+) s with vegas, ([\d.e+-]+) s with flow", found.reason
+    )
+    assert said is not None, found.reason
+    assert [float(said[1]), float(said[2])] == pytest.approx(seconds, rel=0.01)
+
+
+def test_the_probe_of_auto_changes_nothing_that_is_learned() -> None:
+    probed = integrated(ridges(), card_with("auto", 80, "run.n_events=1000000000"))
+    direct = with_flow()
+    for mine, other in zip(probed.candidates, direct.candidates, strict=True):
+        assert torch.equal(mine.measured.weights, other.measured.weights)
+
+
+def test_auto_takes_vegas_for_muon_pairs() -> None:
+    card = read_card(find_card("ee_to_mumu"), ("run.n_estimate=20000",))
+    assert card.run.sampler == "auto"
+    found = integrate(process("ee_to_mumu").integrand, card, SilentProgress(), StepClock())
+    assert found.chosen.name == "vegas"
+    assert found.chosen.measured.eps_uw.value > 0.9
+
+
+def test_a_seed_fixes_the_integration_and_another_seed_changes_it() -> None:
+    again = integrated(ridges(), card_with("flow", 80))
+    for mine, other in zip(with_flow().candidates, again.candidates, strict=True):
+        assert torch.equal(mine.measured.weights, other.measured.weights)
+        assert mine.measured.eps_uw == other.measured.eps_uw
+        assert mine.losses == other.losses
+    another = integrated(ridges(), card_with("vegas", 80, "run.seed=2"))
+    assert not torch.equal(another.chosen.measured.weights, again.candidates[0].measured.weights)
+
+
+def test_the_number_of_events_does_not_change_the_estimate() -> None:
+    few, many = (
+        integrated(ridges(), card_with("vegas", 80, f"run.n_events={n}")) for n in (10, 10_000)
+    )
+    assert torch.equal(few.chosen.measured.weights, many.chosen.measured.weights)
