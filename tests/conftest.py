@@ -3,6 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+
+# Two torch threads on two busy cores make small operations ten times slower.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
