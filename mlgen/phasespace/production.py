@@ -194,7 +194,9 @@ class TransverseProduction(Production):
     def _pt2_range(self, s1: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
         """From the cut to where both systems at rest in y use up all energy."""
         high = kallen(torch.full_like(s1, self.s), s1, s2) / (4 * self.s)
-        return torch.full_like(high, self.min_pt_gev**2), high
+        low = torch.full_like(high, self.min_pt_gev**2)
+        # Rounding may put the ends of an empty range the wrong way round.
+        return low, torch.maximum(low, high)
 
     def _first_range(self, m1: Tensor, m2: Tensor) -> tuple[Tensor, Tensor]:
         """|y1| that leaves some y2: cosh y1 <= (s + m1T² - m2T²) / (2 sqrt(s) m1T)."""

@@ -220,7 +220,8 @@ class TreeMap:
                 inner, sibling = sibling, inner
             high = high - _least_mass_given(sibling, drawn, like)
             side = inner
-        return low.square(), high.square()
+        # Rounding may put the ends of an empty range the wrong way round.
+        return low.square(), torch.maximum(low, high).square()
 
 
 def _decays(part: Part) -> Iterator[Decay]:
