@@ -184,14 +184,16 @@ def test_a_point_outside_the_cuts_weighs_nothing_and_costs_no_matrix_element() -
     assert len(counting.asked) == len(integrand.groups)
 
 
-def test_a_point_that_does_not_exist_weighs_nothing() -> None:
-    integrand = process("pp_to_eej").integrand
+@pytest.mark.parametrize("name", ["ee_to_mumu", "pp_to_eej"])
+@pytest.mark.parametrize("energy", [math.nan, 100.0])
+def test_a_point_that_does_not_exist_weighs_nothing(name: str, energy: float) -> None:
+    integrand = process(name).integrand
     r, channel = random_r(integrand, 600, seed=5)
     points = integrand.phase_space.forward(r, channel)
     before = integrand.weight(points, integrand.amplitude)
     first = int(before.value.nonzero()[0])
     log_jac, momenta = points.log_jac.clone(), points.momenta.clone()
-    log_jac[first], momenta[first] = -math.inf, math.nan
+    log_jac[first], momenta[first, 2:, 0] = -math.inf, energy
     counting = Counting(integrand.amplitude)
     after = integrand.weight(replace(points, log_jac=log_jac, momenta=momenta), counting)
     assert float(after.value[first]) == 0
