@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlgen.cards import (
+    BeamCard,
+    Card,
+    CutsCard,
+    ModelCard,
+    PairCutsCard,
+    ProcessCard,
+    card_folder,
+    card_from_table,
+    card_names,
+    card_to_toml,
+    find_card,
+    read_card,
+)
+from mlgen.errors import CardError
+
+MINIMAL = """
+[process]
+name = "a_name"
+definition = "p p > e+ e- j"
+
+[beams]
+particles = ["p", "p"]
+energies_gev = [6500.0, 6500]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a_card.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_what_a_card_does_not_say_has_the_defaults(file: Path) -> None:
+    expected = Card(
+        process=ProcessCard(name="a_name", definition="p p > e+ e- j"),
+        beams=BeamCard(particles=("p", "p"), energies_gev=(6500.0, 6500.0)),
+    )
+    assert read_card(file) == expected
+    assert expected.model == ModelCard()
+    assert expected.cuts == CutsCard()
+    assert expected.cuts.lepton_lepton == PairCutsCard()
+
+
+def test_an_integer_will_do_for_a_number_and_becomes_one(file: Path) -> None:
+    energies = read_card(file).beams.energies_gev
+    assert energies == (6500.0, 6500.0)
+    assert all(type(energy) is float for energy in energies)
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_each_card_that_comes_with_mlgen_can_be_read_and_is_named_as_its_file(name: str) -> None:
+    card = read_card(find_card(name))
+    assert card.process.name == name
+    assert (card_folder() / f"{name}.toml").read_text().startswith("# ")
+
+
+def test_the_cards_that_the_documentation_speaks_of_are_there() -> None:
+    assert {"pp_to_eej", "pp_to_ee", "pp_to_ttj", "ee_to_mumu"} <= set(card_names())
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_a_card_written_out_reads_back_the_same(name: str, tmp_path: Path) -> None:
+    card = read_card(find_card(name))
+    path = tmp_path / "again.toml"
+    path.write_text(card_to_toml(card))
+    assert read_card(path) == card
+    assert "inf" in path.read_text()  # the bounds that are not there
+
+
+def test_any_text_and_number_reads_back_the_same(file: Path) -> None:
+    text = 'a "quoted" \\ back\\slash\ttab\nline\x00\x1b\x7f é 粒子'
+    process = ProcessCard(name="n", definition=f"a > b {text}")
+    for value in (1e-300, 5e-324, 1.7976931348623157e308, 1e16, 123456789.123456789, 0.1):
+        card = dataclasses.replace(
+            read_card(file), process=process, model=ModelCard(higgs_width_gev=value)
+        )
+        file.write_text(card_to_toml(card), encoding="utf-8")
+        assert read_card(file) == card
+        file.write_text(MINIMAL)
+
+
+def test_an_optional_value_reads_back_whether_there_or_not(file: Path) -> None:
+    for overrides in ([], ["alpha_s.top_threshold_gev=173"]):
+        card = read_card(file, overrides)
+        path = file.with_name("again.toml")
+        path.write_text(card_to_toml(card))
+        assert read_card(path) == card
+    assert card.alpha_s.top_threshold_gev == 173.0
+
+
+def keys_of(section: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    for item in dataclasses.fields(section):
+        value = getattr(section, item.name)
+        key = f"{where}.{item.name}" if where else item.name
+        if dataclasses.is_dataclass(value):
+            yield from keys_of(value, key)
+        else:
+            yield key, value
+
+
+OTHERS = {
+    "process.definition": "e+ e- > u u~",
+    "beams.particles": ("e+", "e-"),
+    "beams.energies_gev": (1.5, 2.5),
+    "alpha_s.at_z_mass": 0.118,
+    "alpha_s.loops": 1,
+    "alpha_s.top_threshold_gev": 171.5,
+    "scales.choice": "half_ht",
+    "flow.loss": "kl",
+    "run.overweight_budget": 0.25,
+}
+"""Another value where neither twice nor half the default will do."""
+
+
+def another(key: str, value: Any) -> Any:
+    if key in OTHERS:
+        return OTHERS[key]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return value + "x"
+    if isinstance(value, int):
+        return 2 * value + 1
+    return 100.0 if math.isinf(value) else 2 * value + 1.0
+
+
+def written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def test_each_key_of_a_card_can_be_overridden_and_nothing_else_changes(file: Path) -> None:
+    card = read_card(file)
+    before = dict(keys_of(card))
+    assert len(before) > 60
+    for key, value in before.items():
+        wanted = another(key, value)
+        assert wanted != value, key
+        after = dict(keys_of(read_card(file, [f"{key}={written(wanted)}"])))
+        assert after == {**before, key: wanted}
+
+
+def test_overrides_apply_in_their_order_and_leave_the_file_alone(file: Path) -> None:
+    card = read_card(file, ["run.seed=2", "cuts.jets.pt_min_gev = 30", "run.seed=3"])
+    assert card.run.seed == 3
+    assert card.cuts.jets.pt_min_gev == 30.0
+    assert file.read_text() == MINIMAL
+
+
+def test_a_text_needs_no_quotes_in_an_override(file: Path) -> None:
+    for text in ("vegas", '"vegas"', " vegas "):
+        assert read_card(file, [f"run.sampler={text}"]).run.sampler == "vegas"
+    card = read_card(file, ["process.definition=p p > t t~ j"])
+    assert card.process.definition == "p p > t t~ j"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("run.seed", "--set run.seed: expected section.key=value"),
+        ("=3", "--set =3: expected section.key=value"),
+        ("process.name.x=3", "--set process.name.x=3: name is a value, not a section"),
+        ("run=3", "run = 3: expected a section"),
+        ("cuts.jets=20.0", "cuts.jets = 20.0: expected a section"),
+        ("run.n_event=3", "run.n_event: no such key; did you mean run.n_events?"),
+        ("cut.jets.pt_min_gev=3", "cut: no such key; did you mean cuts?"),
+        ("cuts.jets.ptmin=3", "cuts.jets.ptmin: no such key; did you mean cuts.jets.pt_min_gev?"),
+        (
+            "pdf.qqqqq=3",
+            "pdf.qqqqq: no such key; known: set, member, lhapdf_id",
+        ),
+        ("run.seed=1.5", "run.seed = 1.5: expected an integer"),
+        ("run.seed=", "run.seed = '': expected an integer"),
+        ("run.seed=1\nrun.n_events=2", r"run.seed = '1\nrun.n_events=2': expected an integer"),
+        ("run.seed=true", "run.seed = True: expected an integer"),
+        ("run.weighted=1", "run.weighted = 1: expected true or false"),
+        ("run.sampler=1", "run.sampler = 1: expected a text in quotes"),
+        ("model.z_mass_gev=heavy", "model.z_mass_gev = 'heavy': expected a number"),
+        ("model.z_mass_gev=true", "model.z_mass_gev = True: expected a number"),
+        ("model.z_mass_gev=nan", "model.z_mass_gev = nan: expected a number"),
+        ("model.z_mass_gev=[91.0]", "model.z_mass_gev = [91.0]: expected a number"),
+        ("alpha_s.top_threshold_gev=high", "alpha_s.top_threshold_gev = 'high': expected a number"),
+        (
+            "scales.choice=mt",
+            "scales.choice = 'mt': expected one of 'fixed', 'half_ht', 'ht'",
+        ),
+        ("scales.choice=[1]", "scales.choice = [1]: expected one of 'fixed', 'half_ht', 'ht'"),
+        ("beams.energies_gev=6500", "beams.energies_gev = 6500: expected 2 values"),
+        ("beams.energies_gev=[1, 2, 3]", "beams.energies_gev = [1, 2, 3]: expected 2 values"),
+        ("beams.particles=pp", "beams.particles = 'pp': expected 2 values"),
+        ("beams.particles=[1, 2]", "beams.particles = 1: expected a text in quotes"),
+    ],
+)
+def test_a_wrong_key_or_type_is_named_with_what_was_expected(
+    file: Path, override: str, message: str
+) -> None:
+    with pytest.raises(CardError) as error:
+        read_card(file, [override])
+    assert str(error.value) == message
+    assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("process.definition=p p", "process.definition = 'p p': expected `a b > c d ...`"),
+        ("process.name=a/b", "process.name = 'a/b': expected a name for files, without a slash"),
+        ("process.name=..", "process.name = '..': expected a name for files, without a slash"),
+        ("process.name=", "process.name = '': expected a name for files, without a slash"),
+        ("model.top_mass_gev=0", "model.top_mass_gev = 0.0: expected a positive number"),
+        ("model.top_mass_gev=inf", "model.top_mass_gev = inf: expected a positive number"),
+        ("beams.energies_gev=[1, -2]", "beams.energies_gev = -2.0: expected positive energies in"),
+        ("pdf.member=-1", "pdf.member = -1: expected a member number from 0"),
+        ("alpha_s.at_z_mass=1.3", "alpha_s.at_z_mass = 1.3: expected a value in (0, 1)"),
+        ("alpha_s.loops=3", "alpha_s.loops = 3: expected 1 or 2"),
+        ("alpha_s.reference_scale_gev=0", "expected a positive scale in GeV"),
+        ("scales.mu_r_gev=-1", "scales.mu_r_gev = -1.0: expected a positive scale in GeV"),
+        ("scales.mu_f_gev=inf", "scales.mu_f_gev = inf: expected a positive scale in GeV"),
+        ("scales.factor=0", "scales.factor = 0.0: expected a positive number"),
+        (
+            "cuts.jets.pt_min_gev=-1",
+            "cuts.jets.pt_min_gev = -1.0: expected zero or a positive number in GeV",
+        ),
+        (
+            "cuts.jet_jet.delta_r_min=-1",
+            "cuts.jet_jet.delta_r_min = -1.0: expected zero or a positive number",
+        ),
+        ("vegas.n_bins=1", "vegas.n_bins = 1: expected at least 2"),
+        ("vegas.n_iterations=0", "vegas.n_iterations = 0: expected at least 1"),
+        ("vegas.n_points=99", "vegas.n_points = 99: expected at least 100"),
+        ("vegas.damping=-0.5", "vegas.damping = -0.5: expected zero or a positive number"),
+        ("flow.n_blocks=-1", "flow.n_blocks = -1: expected zero or a positive number"),
+        ("flow.batch_size=0", "flow.batch_size = 0: expected at least 1"),
+        ("flow.learning_rate=0", "flow.learning_rate = 0.0: expected a positive number"),
+        ("run.n_events=0", "run.n_events = 0: expected at least 1"),
+        ("run.seed=-1", "run.seed = -1: expected zero or a positive number"),
+        ("run.overweight_budget=1", "run.overweight_budget = 1.0: expected a fraction in [0, 1)"),
+        ("run.max_points=-1", "run.max_points = -1: expected zero or a positive number"),
+        ("model.z_mass_gev=20", "model.z_mass_gev = 20.0: expected a mass in GeV for which M_W²"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_what_was_expected(
+    file: Path, override: str, message: str
+) -> None:
+    with pytest.raises(CardError) as error:
+        read_card(file, [override])
+    assert message in str(error.value)
+    assert str(error.value).startswith(override.partition("=")[0])
+
+
+def test_a_window_that_nothing_passes_is_refused(file: Path) -> None:
+    with pytest.raises(CardError, match=r"cuts.jets.pt_max_gev = 10.0: expected more than pt_min"):
+        read_card(file, ["cuts.jets.pt_min_gev=20", "cuts.jets.pt_max_gev=10"])
+    with pytest.raises(CardError, match=r"mass_max_gev = 50.0: expected more than mass_min_gev"):
+        read_card(
+            file, ["cuts.lepton_lepton.mass_min_gev=50", "cuts.lepton_lepton.mass_max_gev=50"]
+        )
+
+
+def test_an_integer_beyond_all_numbers_is_refused(file: Path) -> None:
+    with pytest.raises(CardError, match=r"model.z_mass_gev = 9+: expected a number"):
+        read_card(file, [f"model.z_mass_gev={'9' * 400}"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "a_name"\n', "", "process.name: missing, and it has no default"),
+        ("[process]", "[proces]", "proces: no such key; did you mean process?"),
+        ("energies_gev", "energy_gev", "beams.energy_gev: no such key; did you mean"),
+        (MINIMAL, "", "process: missing, and it has no default"),
+        (MINIMAL, "process = 3", "process = 3: expected a section"),
+    ],
+)
+def test_a_wrong_card_is_named_with_what_is_wrong(
+    file: Path, old: str, new: str, message: str
+) -> None:
+    file.write_text(MINIMAL.replace(old, new))
+    with pytest.raises(CardError) as error:
+        read_card(file)
+    assert str(error.value).startswith(message)
+
+
+def test_a_file_that_is_no_card_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a_card.toml"
+    with pytest.raises(CardError, match=r"a_card\.toml: cannot be read"):
+        read_card(path)
+    with pytest.raises(CardError, match=r"cannot be read \(Is a directory\)"):
+        read_card(tmp_path)
+    path.write_text("[process\nname = 3")
+    with pytest.raises(CardError, match=r"a_card\.toml: not valid TOML: .*line 1"):
+        read_card(path)
+    path.write_bytes(b"name = '\xff\xfe'")
+    with pytest.raises(CardError, match=r"a_card\.toml: not text in UTF-8"):
+        read_card(path)
+
+
+def test_a_card_is_found_by_its_path_or_its_name(file: Path) -> None:
+    assert find_card(file) == file
+    assert find_card(str(file)) == file
+    assert find_card("pp_to_eej") == card_folder() / "pp_to_eej.toml"
+
+
+def test_a_card_that_is_not_there_is_named_with_the_nearest_one() -> None:
+    with pytest.raises(CardError) as error:
+        find_card("pp_to_eeej")
+    assert str(error.value) == (
+        "pp_to_eeej: no such file, and no card of that name; did you mean pp_to_eej?"
+    )
+    with pytest.raises(CardError, match=r"no such file, .* did you mean pp_to_ttj\?"):
+        find_card(Path("processes/pp_to_ttj2.toml"))
+    with pytest.raises(CardError, match=r"known: .*ee_to_mumu, .*pp_to_ee, "):
+        find_card("qqqqq")
+
+
+def test_a_card_can_be_made_from_a_table() -> None:
+    table: dict[str, Any] = {
+        "process": {"name": "n", "definition": "e+ e- > mu+ mu-"},
+        "beams": {"particles": ["e+", "e-"], "energies_gev": [250, 250]},
+    }
+    assert card_from_table(table).beams.particles == ("e+", "e-")
+
+
+def test_a_card_cannot_be_changed(file: Path) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read_card(file).run.seed = 3  # type: ignore[misc]  # what is tested
