@@ -31,7 +31,7 @@ def check_sampler_is_a_map(sampler: Sampler, seed: int, tolerance: float = 1e-9)
             def one_point(point: Tensor, at: Tensor = channel[i : i + 1]) -> Tensor:
                 return sampler.forward(point[None], at)[0][0]
 
-            jacobian = torch.autograd.functional.jacobian(one_point, u[i])
+            jacobian = torch.autograd.functional.jacobian(one_point, u[i])  # type: ignore[no-untyped-call]  # torch leaves it untyped
             log_det = torch.linalg.slogdet(jacobian).logabsdet
             torch.testing.assert_close(log_det, log_jac[i], rtol=0, atol=100 * tolerance)
 

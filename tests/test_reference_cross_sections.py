@@ -6,7 +6,6 @@ import math
 from functools import cache
 
 import pytest
-import torch
 
 from mlgen.build import build
 from mlgen.campaign.run_record import StepClock
@@ -34,15 +33,8 @@ def cross_section(card_name: str, n_points: int, *overrides: str) -> tuple[float
     """Our cross section and its error, pb, from fresh points of an adapted grid."""
     settings = ("run.sampler=vegas", f"run.n_estimate={n_points}")
     card = read_card(find_card(card_name), (*settings, *overrides))
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        process = build(card, SilentProgress())
-        sums = integrate(
-            process.integrand, card, SilentProgress(), StepClock()
-        ).chosen.measured.sums
-    finally:
-        torch.set_num_threads(n_threads)
+    process = build(card, SilentProgress())
+    sums = integrate(process.integrand, card, SilentProgress(), StepClock()).chosen.measured.sums
     return sums.mean, sums.error
 
 
