@@ -106,10 +106,10 @@ def best_cpu_seconds(timed: dict[tuple[str, str], Work], seconds: float) -> dict
     spent = dict.fromkeys(timed, 0.0)
     for work in timed.values():
         work()
-    while min(spent.values()) < seconds:
-        for key, work in timed.items():
+    while waiting := [key for key in timed if spent[key] < seconds]:
+        for key in waiting:
             start = time.process_time()
-            work()
+            timed[key]()
             took = time.process_time() - start
             best[key] = min(best[key], took)
             spent[key] += took
