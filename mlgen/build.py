@@ -20,6 +20,7 @@ from mlgen.physics.model import StandardModel
 from mlgen.physics.pdf import find_set, read_grid
 from mlgen.physics.process import beam_pdg_id, read_process
 from mlgen.physics.scales import CardScales
+from mlgen.samplers.registry import check_sampler_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,8 @@ def build(card: Card, progress: Progress) -> Process:
         MissingExtra: a grid or a library is not there.
         UnsupportedProcess, MatrixElementError: there is no such matrix element.
     """
+    if card.run.sampler != "auto":
+        check_sampler_name(card.run.sampler)
     groups = read_process(card.process.definition, card.beams.particles)
     hadronic = _is_hadronic(card)
     model = StandardModel(card.model)

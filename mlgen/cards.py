@@ -236,8 +236,8 @@ class FlowCard:
     """Hidden layers of each block's network."""
     n_hidden: int = 64
     """Width of a hidden layer."""
-    loss: Literal["kl", "variance"] = "variance"
-    """What training minimises; `variance` looks after the tail of large weights, `kl` does not."""
+    renyi_order: float = 8.0
+    """Order of the divergence that training ends with: 1 Kullback-Leibler, 2 variance, larger: the largest weights."""
     batch_size: int = 2048
     """Points of an optimizer step, those outside the cuts counted."""
     n_steps: int = 1500
@@ -250,6 +250,8 @@ class FlowCard:
         for name in ("n_bins", "n_layers", "n_hidden", "batch_size", "n_steps"):
             value = getattr(self, name)
             _require(value >= 1, f"flow.{name}", value, "at least 1")
+        order = self.renyi_order
+        _require(1 <= order < math.inf, "flow.renyi_order", order, "a number from 1")
         rate = self.learning_rate
         _require(_positive(rate), "flow.learning_rate", rate, "a positive number")
 

@@ -70,13 +70,12 @@ def write_run_report(outcome: Outcome, record: RunRecord, folder: Path) -> dict[
         )
         for candidate in integration.candidates
     }
-    names = {"variance": "ln(1 + relative variance)", "kl": "Kullback-Leibler divergence + const"}
     report = ReportInput(
         record=record.to_table(),
         card=card_to_toml(portable_card(card)),
         weights=weights,
         loss=integration.candidates[-1].losses,
-        loss_name=names[card.flow.loss],
+        loss_name=f"Rényi divergence, order to {card.flow.renyi_order:g}",
         events=outcome.generated.events,
         reference=outcome.reference,
     )

@@ -118,7 +118,7 @@ OTHERS = {
     "alpha_s.loops": 1,
     "alpha_s.top_threshold_gev": 171.5,
     "scales.choice": "half_ht",
-    "flow.loss": "kl",
+    "flow.renyi_order": 3.5,
     "run.overweight_budget": 0.25,
 }
 """Another value where neither twice nor half the default will do."""

@@ -116,7 +116,8 @@ class ProcessRuntime:
         """|M|² of each of `helicities`, summed over flows: (n, n_helicities)."""
         ids = [configuration.id for configuration in self._nonzero]
         resolved = self._call(self._runtime.evaluate_resolved, _buffer(momenta), helicities=ids)
-        return np.array(resolved.values, dtype=np.float64).sum(axis=2)
+        values: Array = np.array(resolved.values, dtype=np.float64)
+        return np.asarray(values.sum(axis=2), dtype=np.float64)
 
     def selected(self, momenta: Array, helicity: Indices | None, flow: Indices) -> Array:
         """|M|² (n,) of one flow a point, an index into `colour_words`.

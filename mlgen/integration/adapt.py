@@ -23,7 +23,7 @@ def adapt_grid(
 
     Returns:
         grid: the adapted grid.
-        fractions: (n_channels,), for the least variance of the integral.
+        fractions: (n_channels,), see `share_of_points`.
         n_calls: how many matrix elements were computed.
 
     Raises:
@@ -52,5 +52,9 @@ def adapt_grid(
 
 
 def share_of_points(spread: Tensor) -> Tensor:
-    """Fractions in proportion to the spread of each channel's weights, with a floor."""
+    """Fractions in proportion to the spread of each channel's weights, with a floor.
+
+    In proportion to the standard deviation they would give the least variance of the integral; with
+    the root mean square they come close, and do not starve a channel whose weights are alike.
+    """
     return (1 - MIN_SHARE) * spread / spread.sum() + MIN_SHARE / len(spread)

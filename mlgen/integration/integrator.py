@@ -5,15 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-import torch
-
 from mlgen.cards import Card
-from mlgen.core import Clock, Evaluation, Integrand, Progress, TrainingBatch, random_stream
+from mlgen.core import Clock, Evaluation, Integrand, Progress, random_stream
 from mlgen.integration.adapt import adapt_grid
 from mlgen.integration.generate import Estimate, estimate
-from mlgen.integration.losses import LOSSES
 from mlgen.integration.proposal import Proposal, draw
-from mlgen.integration.training import train
+from mlgen.integration.training import train, training_gradient
 from mlgen.samplers.module import SamplerModule
 from mlgen.samplers.registry import start_sampler
 
@@ -127,11 +124,6 @@ def _training_seconds(
     batch = batch.select(batch.value != 0)
     drawn = time.perf_counter()
     for _ in range(2):
-        _probe_step(sampler, batch, card)
+        training_gradient(sampler, batch, card.flow)
     per_step = (drawn - started) + (time.perf_counter() - drawn) / 2
     return card.flow.n_steps * per_step, evaluation.n_calls
-
-
-def _probe_step(sampler: SamplerModule, batch: TrainingBatch, card: Card) -> None:
-    loss = LOSSES[card.flow.loss](batch, sampler.log_prob(batch.r, batch.channel))
-    torch.autograd.grad(loss, list(sampler.parameters()), allow_unused=True)

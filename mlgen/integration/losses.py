@@ -1,41 +1,44 @@
-"""What training minimises: distances between a sampler's density and the integrand.
+"""What training minimises: how far a sampler's density is from the integrand.
 
-Each loss takes points that some earlier density drew, and the log-density that the sampler
-being trained gives them now; the weights of the points make the loss the same, on average,
-whichever density drew them. Points of value 0 do not contribute and may be left out.
+The Rényi divergence of order a of the target p = |f| / sigma from the density q that points come
+from,
+
+    D_a = ln[ integral of p^a q^(1 - a) ] / (a - 1),    section 2 of arXiv:1206.2459
+
+is 0 for a perfect sampler whatever the order. With w = f / q the weight of a point, order 1 is the
+Kullback-Leibler divergence, order 2 is ln(1 + relative variance of w), and order infinity is
+ln(w_max / sigma), the logarithm of the inverse unweighting efficiency. Larger orders look more
+after the largest weights, and are noisier.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+import torch
 from torch import Tensor
 
 from mlgen.core import TrainingBatch
 from mlgen.integration.proposal import channel_weight
 
-Loss = Callable[[TrainingBatch, Tensor], Tensor]
-"""(batch, log_prob (n,)) -> scalar."""
 
+def renyi_divergence(batch: TrainingBatch, log_prob: Tensor, order: float) -> Tensor:
+    """D_order of the integrand from the sampler, channels and their fractions included: a scalar.
 
-def kl_divergence(batch: TrainingBatch, log_prob: Tensor) -> Tensor:
-    """- integral of p ln q with p = |f| / sigma: the Kullback-Leibler divergence but a constant.
+    The points may come from any earlier density: their weights make up for it on average.
 
-    Eq. (12) of arXiv:2212.06172.
+    Args:
+        batch: n points, those where the integrand is 0 included.
+        log_prob: (n,), ln q(r | channel) of the sampler as it is now; anything where value is 0.
+        order: 1 or larger.
     """
-    weight = channel_weight(batch).abs() / batch.fraction
-    return -(weight * log_prob).sum() / weight.sum()
-
-
-def variance(batch: TrainingBatch, log_prob: Tensor) -> Tensor:
-    """ln of the integral of f² / q over sigma²: one more than the relative variance of a weight.
-
-    Eq. (11) of arXiv:2212.06172; its logarithm has the same minimum and tamer gradients.
-    """
-    weight = channel_weight(batch).abs()
-    squares = weight.square() / batch.fraction * (batch.log_q - log_prob).exp()
-    sigma = (weight / batch.fraction).sum() / len(batch)
-    return (squares.sum() / len(batch) / sigma.square()).log()
-
-
-LOSSES: dict[str, Loss] = {"kl": kl_divergence, "variance": variance}
+    drawn = channel_weight(batch).abs() / batch.fraction
+    sigma = drawn.mean()
+    is_zero = batch.value == 0
+    log_value = torch.where(is_zero, torch.ones_like(batch.value), batch.value.abs()).log()
+    log_weight = log_value - log_prob - (batch.fraction * sigma).log()
+    if order == 1:
+        return (drawn * log_weight).mean() / sigma
+    # The largest exponent is taken out, or the powers of large weights would overflow.
+    exponent = (order - 1) * log_weight
+    largest = exponent.detach().max()
+    moment = (drawn * (exponent - largest).exp()).mean() / sigma
+    return (moment.log() + largest) / (order - 1)

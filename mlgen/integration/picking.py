@@ -75,10 +75,15 @@ class EventPicker:
 
 
 def _pick(values: Tensor, rng: torch.Generator) -> Tensor:
-    """One column of each row (n, k), with probability in proportion to its value: (n,)."""
+    """One column of each row (n, k), with probability in proportion to its value: (n,).
+
+    A value of the other sign than its row's sum, as a fitted density may have where it is tiny, is
+    never picked.
+    """
     if values.shape[1] == 1:
         return torch.zeros(len(values), dtype=torch.int64, device=values.device)
-    cumulative = values.cumsum(1)
+    shares = (values * values.sum(1, keepdim=True).sign()).clamp(min=0)
+    cumulative = shares.cumsum(1)
     uniform = torch.rand((len(values), 1), generator=rng, dtype=torch.float64).to(values.device)
     threshold = uniform * cumulative[:, -1:]
     # A column of value 0 has the edge of the one before it, and so is never the first above.

@@ -25,16 +25,25 @@ def sampler_names() -> tuple[str, ...]:
     return tuple(sorted(entry_points(group="mlgen.samplers").names))
 
 
+def check_sampler_name(name: str) -> None:
+    """Say so early where a sampler does not exist.
+
+    Raises:
+        CardError: no such sampler.
+    """
+    if name not in sampler_names():
+        known = ", ".join(("auto", *sampler_names()))
+        raise CardError(f"run.sampler = {name!r}: expected one of {known}")
+
+
 def start_sampler(name: str, grid: VegasGrid, card: Card, rng: torch.Generator) -> SamplerModule:
     """The registered sampler of a name, as yet untrained.
 
     Raises:
         CardError: no such sampler.
     """
+    check_sampler_name(name)
     found = entry_points(group="mlgen.samplers", name=name)
-    if not found:
-        known = ", ".join(("auto", *sampler_names()))
-        raise CardError(f"run.sampler = {name!r}: expected one of {known}")
     factory: SamplerFactory = next(iter(found)).load()
     return factory(grid, card, rng)
 
