@@ -209,10 +209,10 @@ class MatrixElementCard:
 class VegasCard:
     """`[vegas]`: the adaptive grid."""
 
-    n_bins: int = 64
+    n_bins: int = 128
     """Bins of each dimension."""
-    n_iterations: int = 8
-    n_points: int = 20_000
+    n_iterations: int = 10
+    n_points: int = 50_000
     """Points of an iteration, all channels together."""
     damping: float = 0.7
     """alpha of hep-ph/0211140: 0 leaves the grid as it is."""
@@ -236,11 +236,11 @@ class FlowCard:
     """Hidden layers of each block's network."""
     n_hidden: int = 64
     """Width of a hidden layer."""
-    renyi_order: float = 8.0
+    renyi_order: float = 12.0
     """Order of the divergence that training ends with: 1 Kullback-Leibler, 2 variance, larger: the largest weights."""
     batch_size: int = 2048
     """Points of an optimizer step, those outside the cuts counted."""
-    n_steps: int = 1500
+    n_steps: int = 1200
     """Optimizer steps."""
     learning_rate: float = 3e-3
     """The largest of the one-cycle schedule."""

@@ -5,6 +5,7 @@ import gzip
 import os
 import resource
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -193,24 +194,28 @@ def test_a_folder_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
         write_lhe(path, [events], info)
 
 
-@pytest.fixture
-def file_size_limit() -> Iterator[Callable[[int], None]]:
-    """A limit on the size of files, which a write meets as it meets a full disk: with an OSError."""
+@contextmanager
+def file_size_limit(n_bytes: int) -> Iterator[None]:
+    """A limit on the size of files, which a write meets as it meets a full disk: with an OSError.
+
+    No wider than the write itself: a test runner whose output goes to a file meets it too.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("name", ["events.lhe", "events.lhe.gz"])
 def test_a_full_disk_leaves_no_final_file_and_loses_no_whole_event(
-    tmp_path: Path, file_size_limit: Callable[[int], None], name: str
+    tmp_path: Path, name: str
 ) -> None:
     info, events = eej()
     events = EventBatch.concatenate([events] * 20)
-    file_size_limit(300_000)
-    with pytest.raises(
-        EventFileError, match=r"cannot be written: .* whole events are left in"
-    ) as caught:
+    message = r"cannot be written: .* whole events are left in"
+    with pytest.raises(EventFileError, match=message) as caught, file_size_limit(300_000):
         write_lhe(tmp_path / name, [events], info)
     (left,) = tmp_path.iterdir()
     assert str(left) in str(caught.value)
@@ -223,12 +228,9 @@ def test_a_full_disk_leaves_no_final_file_and_loses_no_whole_event(
             next(iter(scanner))
 
 
-def test_a_full_disk_before_the_first_event_leaves_nothing(
-    tmp_path: Path, file_size_limit: Callable[[int], None]
-) -> None:
+def test_a_full_disk_before_the_first_event_leaves_nothing(tmp_path: Path) -> None:
     info, events = eej()
-    file_size_limit(100)
-    with pytest.raises(EventFileError, match="cannot be written"):
+    with pytest.raises(EventFileError, match="cannot be written"), file_size_limit(100):
         write_lhe(tmp_path / "events.lhe", [events], info)
     assert list(tmp_path.iterdir()) == []
 
