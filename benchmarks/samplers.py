@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ except ImportError:
 N_DIMS = (4, 6, 10)
 N_EVENTS = 16_384
 BATCH_SIZES = (1024, 2048)
-N_VEGAS_BINS = 64
+N_VEGAS_BINS = 128
 
 Work = Callable[[], object]
 
@@ -86,9 +87,8 @@ def works(n_dim: int) -> dict[tuple[str, str], Work]:
         r = torch.rand(n, n_dim, dtype=torch.float64, generator=rng)
         channel = torch.zeros(n, dtype=torch.int64)
         for name, flow in flows.items():
-            timed[name, f"step{n}"] = training(
-                flow, lambda r, flow=flow, channel=channel: flow.log_prob(r, channel), r
-            )
+            log_prob = partial(flow.log_prob, channel=channel)
+            timed[name, f"step{n}"] = training(flow, log_prob, r)
     if MadnisFlow is not None:
         theirs = MadnisFlow(n_dim)
         timed["madnis", "draw"] = torch.no_grad()(

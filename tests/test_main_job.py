@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from mlgen.cli import run_arguments
 from mlgen.core import random_stream
 from mlgen.events.check import check_file
 from mlgen.events.lhe import read_lhe
+from mlgen.physics.kinematics import pt
 from mlgen.samplers.registry import restore_sampler
+from tests.event_counts import count, p_value
 from tests.events.pythia_reading import shower_file
 
-N_EVENTS = 500
+N_EVENTS = 4000
 QUICK = (
     "--set=flow.n_steps=40",
     "--set=run.n_estimate=32768",
@@ -89,6 +92,34 @@ def test_pythia_showers_and_hadronises_the_events_without_a_failure(eej: Run) ->
     assert 23 in reading.resonances
 
 
+@pytest.fixture(scope="module")
+def madgraph_counts() -> dict[str, dict[str, int]]:
+    path = Path(__file__).parent / "reference" / "events" / "pp_epemj_counts.json"
+    counts: dict[str, dict[str, int]] = json.loads(path.read_text())["counts"]
+    return counts
+
+
+def test_the_events_are_distributed_as_those_of_madgraph(
+    eej: Run, madgraph_counts: dict[str, dict[str, int]]
+) -> None:
+    _, events = read_lhe(eej.folder / "events.lhe.gz")
+    # Overweight events are few and hardly so: counting them as one is within the statistics.
+    assert eej.record["overweight_fraction"] < 0.005
+    counts = count(events)
+    p_values = {name: p_value(counts[name], madgraph_counts[name]) for name in counts}
+    assert min(p_values.values()) > 1e-3, p_values
+
+
+def test_events_of_other_cuts_are_told_apart_from_those_of_madgraph(
+    eej: Run, madgraph_counts: dict[str, dict[str, int]]
+) -> None:
+    _, events = read_lhe(eej.folder / "events.lhe.gz")
+    harder = (events.status == 1) & (events.pdg_id.abs() != 11)
+    transverse = torch.where(harder, pt(events.momenta), torch.zeros_like(events.mass)).sum(1)
+    counts = count(events.select(transverse > 23))
+    assert p_value(counts["pt_jet"], madgraph_counts["pt_jet"]) < 1e-6
+
+
 def test_pythia_finds_our_cross_section(eej: Run) -> None:
     reading = shower_file(eej.folder / "events.lhe.gz", N_EVENTS)
     assert reading.n_ok == N_EVENTS
@@ -108,8 +139,6 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
 
 def test_a_pack_brings_back_the_samplers_that_the_run_trained(eej: Run) -> None:
     pack = read_pack(eej.folder / "pp_to_eej.mlgen.zip")
-    import tomllib
-
     card = card_from_table(tomllib.loads(pack.card))
     assert pack.cross_section_pb == eej.record["cross_section_pb"]
     for name, packed in pack.samplers.items():
