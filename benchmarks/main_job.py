@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import mlgen
-from mlgen.cards import find_card, read_card
+from mlgen.card_files import find_card, read_card
 from mlgen.diagnostics.progress import SilentProgress
 
 

@@ -16,7 +16,8 @@ import torch
 
 from mlgen.build import build
 from mlgen.campaign.run_record import RunRecord, StepClock, card_table, versions
-from mlgen.cards import Card, find_card, read_card
+from mlgen.card_files import find_card, read_card
+from mlgen.cards import Card
 from mlgen.core import EventBatch, Progress
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError, MlgenError

@@ -1,29 +1,22 @@
-"""Cards: a TOML file says what is generated, and becomes frozen dataclasses here.
+"""Cards: what is generated, as frozen dataclasses, one a section of a TOML file.
 
-The only file that knows key names. A key that no dataclass has is an error, and so is a value
-of the wrong type or out of range; each message names the key, what it got and what it expected.
+The only file that knows key names. A value out of range is an error that names the key, what it got
+and what it expected; `mlgen.card_files` reads and writes the files.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
 import math
-import tomllib
-import types
-import typing
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from mlgen.errors import CardError
 
-T = TypeVar("T")
 
-
-def _require(holds: bool, key: str, got: object, expected: str) -> None:
+def require(holds: bool, key: str, got: object, expected: str) -> None:
+    """Raise the `CardError` that a key's value asks for, unless the condition holds."""
     if not holds:
         raise CardError(f"{key} = {got!r}: expected {expected}")
 
@@ -43,8 +36,8 @@ class ProcessCard:
 
     def __post_init__(self) -> None:
         is_file_name = Path(self.name).name == self.name not in ("", "..")
-        _require(is_file_name, "process.name", self.name, "a name for files, without a slash")
-        _require(">" in self.definition, "process.definition", self.definition, "`a b > c d ...`")
+        require(is_file_name, "process.name", self.name, "a name for files, without a slash")
+        require(">" in self.definition, "process.definition", self.definition, "`a b > c d ...`")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,11 +63,11 @@ class ModelCard:
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            _require(_positive(value), f"model.{item.name}", value, "a positive number")
+            require(_positive(value), f"model.{item.name}", value, "a positive number")
         ratio = math.sqrt(8) * math.pi / self.inverse_alpha_em
         ratio /= self.fermi_constant_per_gev2 * self.z_mass_gev**2
         expected = "a mass in GeV for which M_W² = M_Z²/2 [1 + sqrt(1 - sqrt(8) pi alpha / (G_F M_Z²))] is real"
-        _require(ratio < 1, "model.z_mass_gev", self.z_mass_gev, expected)
+        require(ratio < 1, "model.z_mass_gev", self.z_mass_gev, expected)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +81,7 @@ class BeamCard:
 
     def __post_init__(self) -> None:
         for energy in self.energies_gev:
-            _require(_positive(energy), "beams.energies_gev", energy, "positive energies in GeV")
+            require(_positive(energy), "beams.energies_gev", energy, "positive energies in GeV")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +96,7 @@ class PdfCard:
     """Recorded in event files."""
 
     def __post_init__(self) -> None:
-        _require(self.member >= 0, "pdf.member", self.member, "a member number from 0")
+        require(self.member >= 0, "pdf.member", self.member, "a member number from 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,10 +114,10 @@ class AlphaSCard:
     """None: five flavours at every higher scale."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.at_z_mass < 1, "alpha_s.at_z_mass", self.at_z_mass, "a value in (0, 1)")
-        _require(self.loops in (1, 2), "alpha_s.loops", self.loops, "1 or 2")
+        require(0 < self.at_z_mass < 1, "alpha_s.at_z_mass", self.at_z_mass, "a value in (0, 1)")
+        require(self.loops in (1, 2), "alpha_s.loops", self.loops, "1 or 2")
         scale = self.reference_scale_gev
-        _require(_positive(scale), "alpha_s.reference_scale_gev", scale, "a positive scale in GeV")
+        require(_positive(scale), "alpha_s.reference_scale_gev", scale, "a positive scale in GeV")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,8 +136,8 @@ class ScalesCard:
     def __post_init__(self) -> None:
         for name in ("mu_r_gev", "mu_f_gev"):
             value = getattr(self, name)
-            _require(_positive(value), f"scales.{name}", value, "a positive scale in GeV")
-        _require(_positive(self.factor), "scales.factor", self.factor, "a positive number")
+            require(_positive(value), f"scales.{name}", value, "a positive scale in GeV")
+        require(_positive(self.factor), "scales.factor", self.factor, "a positive number")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,12 +180,12 @@ class CutsCard:
                 value = getattr(cuts, item.name)
                 unit = " in GeV" if item.name.endswith("_gev") else ""
                 key = f"cuts.{kind.name}.{item.name}"
-                _require(value >= 0, key, value, f"zero or a positive number{unit}")
+                require(value >= 0, key, value, f"zero or a positive number{unit}")
             for low, high in (("pt_min_gev", "pt_max_gev"), ("mass_min_gev", "mass_max_gev")):
                 if hasattr(cuts, low):
                     least, most = getattr(cuts, low), getattr(cuts, high)
                     key, expected = f"cuts.{kind.name}.{high}", f"more than {low} = {least} GeV"
-                    _require(most > least, key, most, expected)
+                    require(most > least, key, most, expected)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,10 +211,10 @@ class VegasCard:
     """alpha of hep-ph/0211140: 0 leaves the grid as it is."""
 
     def __post_init__(self) -> None:
-        _require(self.n_bins >= 2, "vegas.n_bins", self.n_bins, "at least 2")
-        _require(self.n_iterations >= 1, "vegas.n_iterations", self.n_iterations, "at least 1")
-        _require(self.n_points >= 100, "vegas.n_points", self.n_points, "at least 100")
-        _require(self.damping >= 0, "vegas.damping", self.damping, "zero or a positive number")
+        require(self.n_bins >= 2, "vegas.n_bins", self.n_bins, "at least 2")
+        require(self.n_iterations >= 1, "vegas.n_iterations", self.n_iterations, "at least 1")
+        require(self.n_points >= 100, "vegas.n_points", self.n_points, "at least 100")
+        require(self.damping >= 0, "vegas.damping", self.damping, "zero or a positive number")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,14 +239,14 @@ class FlowCard:
     """The largest of the one-cycle schedule."""
 
     def __post_init__(self) -> None:
-        _require(self.n_blocks >= 0, "flow.n_blocks", self.n_blocks, "zero or a positive number")
+        require(self.n_blocks >= 0, "flow.n_blocks", self.n_blocks, "zero or a positive number")
         for name in ("n_bins", "n_layers", "n_hidden", "batch_size", "n_steps"):
             value = getattr(self, name)
-            _require(value >= 1, f"flow.{name}", value, "at least 1")
+            require(value >= 1, f"flow.{name}", value, "at least 1")
         order = self.renyi_order
-        _require(1 <= order < math.inf, "flow.renyi_order", order, "a number from 1")
+        require(1 <= order < math.inf, "flow.renyi_order", order, "a number from 1")
         rate = self.learning_rate
-        _require(_positive(rate), "flow.learning_rate", rate, "a positive number")
+        require(_positive(rate), "flow.learning_rate", rate, "a positive number")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -280,11 +273,11 @@ class RunCard:
     def __post_init__(self) -> None:
         for name in ("n_events", "chunk_size", "n_estimate"):
             value = getattr(self, name)
-            _require(value >= 1, f"run.{name}", value, "at least 1")
-        _require(self.seed >= 0, "run.seed", self.seed, "zero or a positive number")
+            require(value >= 1, f"run.{name}", value, "at least 1")
+        require(self.seed >= 0, "run.seed", self.seed, "zero or a positive number")
         budget = self.overweight_budget
-        _require(0 <= budget < 1, "run.overweight_budget", budget, "a fraction in [0, 1)")
-        _require(
+        require(0 <= budget < 1, "run.overweight_budget", budget, "a fraction in [0, 1)")
+        require(
             self.max_points >= 0, "run.max_points", self.max_points, "zero or a positive number"
         )
 
@@ -304,154 +297,3 @@ class Card:
     vegas: VegasCard = field(default_factory=VegasCard)
     flow: FlowCard = field(default_factory=FlowCard)
     run: RunCard = field(default_factory=RunCard)
-
-
-def card_folder() -> Path:
-    """Where the cards lie that come with mlgen: in the package, or beside it in a clone."""
-    package = Path(__file__).parent
-    installed = package / "processes"
-    return installed if installed.is_dir() else package.parent / "processes"
-
-
-def card_names() -> tuple[str, ...]:
-    """The names of the cards that come with mlgen."""
-    return tuple(sorted(path.stem for path in card_folder().glob("*.toml")))
-
-
-def find_card(card: Path | str) -> Path:
-    """The file of a card, given as a path or by the name of one that comes with mlgen.
-
-    Raises:
-        CardError: there is no such file and no such name.
-    """
-    path = Path(card)
-    if path.exists():
-        return path
-    if str(card) in card_names():
-        return card_folder() / f"{card}.toml"
-    close = difflib.get_close_matches(path.stem, card_names(), n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(card_names())}"
-    raise CardError(f"{card}: no such file, and no card of that name; {hint}")
-
-
-def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
-    """Read a card and apply `section.key=value` overrides in their order.
-
-    Raises:
-        CardError: the file cannot be read, is not TOML, or a key or value is wrong.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise CardError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise CardError(f"{path}: not text in UTF-8") from error
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise CardError(f"{path}: not valid TOML: {error}") from error
-    for override in overrides:
-        _apply_override(table, override)
-    return card_from_table(table)
-
-
-def card_from_table(table: Mapping[str, Any]) -> Card:
-    """A card from parsed TOML."""
-    return _build(Card, table, "")
-
-
-def card_to_toml(card: Card) -> str:
-    """The whole card as TOML, defaults written out: what a run records of itself."""
-    return "\n".join(_section_lines("", dataclasses.asdict(card))).strip() + "\n"
-
-
-def _section_lines(name: str, table: Mapping[str, Any]) -> list[str]:
-    lines = [f"[{name}]"] if name else []
-    for key, value in table.items():
-        if not isinstance(value, dict) and value is not None:
-            lines.append(f"{key} = {_toml_value(value)}")
-    lines.append("")
-    for key, value in table.items():
-        if isinstance(value, dict):
-            lines += _section_lines(f"{name}.{key}" if name else key, value)
-    return lines
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # JSON's escapes are TOML's, but for the DEL character.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    return repr(value)
-
-
-def _apply_override(table: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise CardError(f"--set {override}: expected section.key=value")
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        parsed = {}
-    # What is not one value of TOML is a text without its quotes.
-    value = parsed["value"] if len(parsed) == 1 else text.strip()
-    *sections, last = key.strip().split(".")
-    for section in sections:
-        table = table.setdefault(section, {})
-        if not isinstance(table, dict):
-            raise CardError(f"--set {override}: {section} is a value, not a section")
-    table[last] = value
-
-
-def _build(cls: type[T], table: object, where: str) -> T:
-    if not isinstance(table, Mapping):
-        raise CardError(f"{where} = {table!r}: expected a section")
-    prefix = f"{where}." if where else ""
-    hints = typing.get_type_hints(cls)
-    known = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in table:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean {prefix}{close[0]}?" if close else f"known: {', '.join(known)}"
-            raise CardError(f"{prefix}{key}: no such key; {hint}")
-    values = {}
-    for name, item in known.items():
-        if name in table:
-            values[name] = _convert(table[name], hints[name], prefix + name)
-        elif item.default is item.default_factory is dataclasses.MISSING:
-            raise CardError(f"{prefix}{name}: missing, and it has no default")
-    return cls(**values)
-
-
-def _convert(value: object, hint: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type[Any], hint), value, where)
-    if origin in (typing.Union, types.UnionType):
-        return _convert(value, next(a for a in arguments if a is not type(None)), where)
-    if origin is Literal:
-        _require(value in arguments, where, value, "one of " + ", ".join(map(repr, arguments)))
-        return value
-    if origin is tuple:
-        if (
-            not isinstance(value, Sequence)
-            or isinstance(value, str)
-            or len(value) != len(arguments)
-        ):
-            raise CardError(f"{where} = {value!r}: expected {len(arguments)} values")
-        return tuple(_convert(v, a, where) for v, a in zip(value, arguments, strict=True))
-    if hint is float:
-        try:
-            number = math.nan if isinstance(value, bool) else float(typing.cast(float, value))
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        _require(
-            isinstance(value, int | float) and not math.isnan(number), where, value, "a number"
-        )
-        return number
-    names = {int: "an integer", str: "a text in quotes", bool: "true or false"}
-    _require(type(value) is hint, where, value, names[hint])
-    return value

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 import mlgen
-from mlgen.cards import card_names, find_card, read_card
+from mlgen.card_files import card_names, find_card, read_card
 from mlgen.errors import EventFileError, MlgenError
 
 INTERRUPTED = 130

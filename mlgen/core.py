@@ -1,8 +1,7 @@
 """The types that the rooms of mlgen meet in, in the order in which an event flows through them.
 
     u (n, d) uniform -> Sampler -> r, log_q -> PhaseSpace -> momenta, log_jac -> Cut
-    -> PartonDensity -> Amplitude = weight (pb) -> Integrator -> EventTransform -> EventBatch
-    -> EventWriter
+    -> PartonDensity -> Amplitude = weight (pb) -> estimate, unweight -> EventBatch -> EventWriter
 
 Units are GeV, radians and pb; kinematics, densities and weights are float64 tensors, batched
 over the first axis, on the device of their input. Incoming particles come first. A *channel*
@@ -349,12 +348,6 @@ class SampleInfo:
     """The card that made the sample, as TOML."""
     notes: tuple[tuple[str, str], ...] = ()
     """Further `key = value` lines for the header, in their order."""
-
-
-class EventTransform(Protocol):
-    """Takes events and returns events: an unweighter, a radiator."""
-
-    def __call__(self, events: EventBatch, rng: torch.Generator) -> EventBatch: ...
 
 
 class EventWriter(Protocol):

@@ -20,7 +20,7 @@ from mlgen.campaign.run_record import (
     portable_card,
     versions,
 )
-from mlgen.cards import card_to_toml
+from mlgen.card_files import card_to_toml
 from mlgen.core import EventBatch, SampleInfo
 from mlgen.diagnostics.plots import WeightSample
 from mlgen.diagnostics.report import ReportInput, write_report

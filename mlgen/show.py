@@ -10,7 +10,8 @@ from typing import Any
 
 from mlgen.campaign.pack import SUFFIX, read_pack
 from mlgen.campaign.run_record import RunRecord
-from mlgen.cards import Card, card_to_toml, find_card, read_card
+from mlgen.card_files import card_to_toml, find_card, read_card
+from mlgen.cards import Card
 from mlgen.diagnostics.rounding import with_error
 from mlgen.errors import CardError, MlgenError
 from mlgen.events.check import CheckReport

@@ -8,13 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlgen.cards import (
-    BeamCard,
-    Card,
-    CutsCard,
-    ModelCard,
-    PairCutsCard,
-    ProcessCard,
+from mlgen.card_files import (
     card_folder,
     card_from_table,
     card_names,
@@ -22,6 +16,7 @@ from mlgen.cards import (
     find_card,
     read_card,
 )
+from mlgen.cards import BeamCard, Card, CutsCard, ModelCard, PairCutsCard, ProcessCard
 from mlgen.errors import CardError
 
 MINIMAL = """

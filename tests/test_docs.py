@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlgen.cards import card_from_table
+from mlgen.card_files import card_from_table
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,7 +11,7 @@ import mlgen
 PACKAGE = Path(mlgen.__file__).parent
 
 STEPS = (
-    {"core", "errors", "cards"},
+    {"core", "errors", "cards", "card_files"},
     {"physics"},
     {"phasespace", "amplitudes", "samplers", "surrogates", "radiation", "events"},
     {"integration"},
@@ -24,7 +24,12 @@ STEPS = (
 )
 """From the bottom up. Registries load entry points by name, which is no import."""
 
-ALLOWED_BESIDE = {("cards", "errors"), ("core", "errors")}
+ALLOWED_BESIDE = {
+    ("cards", "errors"),
+    ("card_files", "cards"),
+    ("card_files", "errors"),
+    ("core", "errors"),
+}
 """Pairs within one step that may know each other, in this direction; else a step has none."""
 
 ANYWHERE = {"__init__"}

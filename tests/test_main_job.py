@@ -14,7 +14,7 @@ import torch
 
 from mlgen.campaign.pack import read_pack
 from mlgen.campaign.run_record import checksum
-from mlgen.cards import card_from_table
+from mlgen.card_files import card_from_table
 from mlgen.cli import run_arguments
 from mlgen.core import random_stream
 from mlgen.events.check import check_file

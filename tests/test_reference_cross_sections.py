@@ -9,7 +9,7 @@ import pytest
 
 from mlgen.build import build
 from mlgen.campaign.run_record import StepClock
-from mlgen.cards import find_card, read_card
+from mlgen.card_files import find_card, read_card
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.integrator import integrate
 from tests.integration.lepton_pairs import XSEC, MuonPairs

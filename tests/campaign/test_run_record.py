@@ -28,7 +28,8 @@ from mlgen.campaign.run_record import (
     versions,
     write_json_atomically,
 )
-from mlgen.cards import Card, card_from_table
+from mlgen.card_files import card_from_table
+from mlgen.cards import Card
 from mlgen.errors import MlgenError
 
 

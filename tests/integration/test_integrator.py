@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mlgen.campaign.run_record import StepClock
-from mlgen.cards import Card, find_card, read_card
+from mlgen.card_files import find_card, read_card
+from mlgen.cards import Card
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError, GenerationError
 from mlgen.integration.integrator import Integration, integrate

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mlgen.build import Process, build
-from mlgen.cards import find_card, read_card
+from mlgen.card_files import find_card, read_card
 from mlgen.core import Evaluation
 from mlgen.diagnostics.progress import SilentProgress
 

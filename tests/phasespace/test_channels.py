@@ -7,15 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlgen.cards import (
-    Card,
-    CutsCard,
-    PairCutsCard,
-    ParticleCutsCard,
-    card_names,
-    find_card,
-    read_card,
-)
+from mlgen.card_files import card_names, find_card, read_card
+from mlgen.cards import Card, CutsCard, PairCutsCard, ParticleCutsCard
 from mlgen.core import Channel, PhaseSpacePoints, Resonance, SubprocessGroup
 from mlgen.errors import CardError
 from mlgen.phasespace.channels import TreePhaseSpace, build_phase_space

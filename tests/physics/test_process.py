@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mlgen.amplitudes.closed_form import provide
 from mlgen.amplitudes.provider import AmplitudeRequest
-from mlgen.cards import card_names, find_card, read_card
+from mlgen.card_files import card_names, find_card, read_card
 from mlgen.core import SubprocessGroup
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import ProcessError
