@@ -111,6 +111,17 @@ def test_an_unexpected_error_is_one_line_too(
     assert len(error.splitlines()) == 1
 
 
+def test_an_interruption_says_so_and_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlgen.cli.card_names", interrupt)
+    assert run_arguments(["list"]) == 130
+    assert "mlgen: interrupted" in capsys.readouterr().err
+
+
 def test_a_folder_that_holds_something_is_not_written_to(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,12 +34,17 @@ _SERVES = (
 
 
 def provide(request: AmplitudeRequest, progress: Progress) -> ResolvedAmplitude:
-    """The closed-form amplitude of a process; there is nothing to prepare.
+    """The closed-form amplitude of a process; there is next to nothing to prepare.
 
     Raises:
         UnsupportedProcess: a group has no closed form here.
     """
-    return ClosedForm(tuple(_exchange_of(group, request.model) for group in request.groups))
+    exchanges = []
+    with progress.step("preparing the matrix element", len(request.groups)) as advance:
+        for group in request.groups:
+            exchanges.append(_exchange_of(group, request.model))
+            advance(1, f"{group.name} (closed form)")
+    return ClosedForm(tuple(exchanges))
 
 
 class ClosedForm:
