@@ -1,18 +1,19 @@
 """Microseconds a point of each matrix-element provider, one torch thread.
 
-    python benchmarks/amplitudes.py [CACHE_FOLDER]
+    python benchmarks/amplitudes.py [--cache FOLDER] [--json FILE]
 
 `call` is the whole adapter; `helicities` and `flows` are asked for accepted events only.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -29,8 +30,22 @@ N_POINTS = 20_000
 N_REPEATS = 5
 
 
-def main(cache_folder: Path) -> None:
+def main() -> None:
+    """Print a row for each process and provider, and write all of them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cache", type=Path, help="where made matrix elements are kept")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
     torch.set_num_threads(1)
+    with TemporaryDirectory() as folder:
+        rows = measure(options.cache or Path(folder))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(cache_folder: Path) -> list[dict[str, Any]]:
+    """Every process with every provider that serves it; microseconds a point."""
+    rows = []
     print(
         f"{'process':24} {'provider':12} {'prepare s':>9} {'call':>8} {'helicities':>10} {'flows':>8}"
     )
@@ -48,24 +63,27 @@ def main(cache_folder: Path) -> None:
             start = time.perf_counter()
             try:
                 _, amplitude = provide(provider, request, SilentProgress())
-            except (UnsupportedProcess, MissingExtra) as error:
-                print(f"{group.name:24} {provider:12} {error}")
+            except (UnsupportedProcess, MissingExtra):
+                print(f"{group.name:24} {provider:12} {'not served':>9}")
                 continue
             prepared = time.perf_counter() - start
-            columns = " ".join(f"{us:9.2f}" for us in timings(amplitude, momenta))
+            found_us = timings(amplitude, momenta)
+            columns = " ".join(f"{us:9.2f}" for us in found_us.values())
             print(f"{group.name:24} {provider:12} {prepared:9.1f} {columns}")
+            row = {"process": group.name, "provider": provider, "prepare_s": prepared}
+            rows.append(row | {f"{part}_us": us for part, us in found_us.items()})
+    return rows
 
 
-def timings(amplitude: ResolvedAmplitude, momenta: torch.Tensor) -> list[float]:
+def timings(amplitude: ResolvedAmplitude, momenta: torch.Tensor) -> dict[str, float]:
     alpha_s = torch.full((len(momenta),), 0.118, dtype=torch.float64)
     helicity = torch.arange(len(momenta)) % len(amplitude.helicities(0))
-    return [
-        microseconds_a_point(lambda: amplitude(momenta, alpha_s, 0), len(momenta)),
-        microseconds_a_point(lambda: amplitude.helicity_values(momenta, alpha_s, 0), len(momenta)),
-        microseconds_a_point(
-            lambda: amplitude.colour_flow_values(momenta, alpha_s, helicity, 0), len(momenta)
-        ),
-    ]
+    parts: dict[str, Callable[[], object]] = {
+        "call": lambda: amplitude(momenta, alpha_s, 0),
+        "helicities": lambda: amplitude.helicity_values(momenta, alpha_s, 0),
+        "flows": lambda: amplitude.colour_flow_values(momenta, alpha_s, helicity, 0),
+    }
+    return {name: microseconds_a_point(part, len(momenta)) for name, part in parts.items()}
 
 
 def microseconds_a_point(compute: Callable[[], object], n_points: int) -> float:
@@ -79,8 +97,4 @@ def microseconds_a_point(compute: Callable[[], object], n_points: int) -> float:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with TemporaryDirectory() as folder:
-            main(Path(folder))
+    main()

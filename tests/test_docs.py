@@ -10,7 +10,11 @@ import pytest
 from mlgen.card_files import card_from_table
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+]
 
 
 def test_the_page_of_card_keys_is_what_its_script_makes() -> None:
