@@ -58,7 +58,7 @@ def train(
         fractions: (n_channels,), the share of the points of each channel to begin with.
 
     Raises:
-        GenerationError: no point passes the cuts.
+        GenerationError: no point passes the cuts, or the loss is no longer finite.
     """
     optimizer = torch.optim.Adam(sampler.parameters(), lr=card.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -89,7 +89,7 @@ def train(
                 optimizer.step()
                 schedule.step()
                 _fade_into(average, sampler, max(1 - AVERAGING, 1 / (1 + len(losses))))
-                losses.append(float(loss.detach()))
+                losses.append(_finite(float(loss.detach()), len(losses)))
                 advance(1, f"loss {losses[-1]:.4f}")
     sampler.load_state_dict(average)
     sampler.requires_grad_(False)
@@ -121,11 +121,18 @@ def _order(progress: float, last: float) -> float:
 
 
 def _parts(batch: TrainingBatch) -> list[TrainingBatch]:
-    """The points of a round, in as many parts as it has steps; they come in random order."""
-    return [
-        batch.select(torch.arange(k, len(batch), BATCHES_PER_ROUND))
-        for k in range(BATCHES_PER_ROUND)
-    ]
+    """The points of a round, in random order as they come, in parts of which none is all zeros."""
+    every = (torch.arange(k, len(batch), BATCHES_PER_ROUND) for k in range(BATCHES_PER_ROUND))
+    return [part for part in map(batch.select, every) if bool(part.value.any())]
+
+
+def _finite(loss: float, step: int) -> float:
+    if not math.isfinite(loss):
+        raise GenerationError(
+            f"loss = {loss} at training step {step}: expected a finite number; "
+            "a smaller flow.learning_rate or flow.renyi_order may help"
+        )
+    return loss
 
 
 @torch.no_grad()

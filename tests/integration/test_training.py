@@ -117,3 +117,13 @@ def test_training_on_nothing_is_an_error() -> None:
     fractions = torch.ones(1, dtype=torch.float64)
     with pytest.raises(GenerationError, match="none of 1024 points passes the cuts"):
         train(flow, nothing(), fractions, card, 1, SilentProgress())
+
+
+def test_a_training_that_diverges_stops_with_the_step_where_it_did() -> None:
+    toy, seed = ridges(), 1
+    card = FlowCard(n_bins=8, n_hidden=16, batch_size=256, n_steps=50, learning_rate=1e30)
+    fractions = torch.full((toy.n_channels,), 1 / toy.n_channels, dtype=torch.float64)
+    grid = VegasGrid.uniform(toy.n_channels, toy.n_dim, 8)
+    flow = CouplingFlow(grid, card, torch.Generator().manual_seed(seed))
+    with pytest.raises(GenerationError, match="at training step"):
+        train(flow, toy, fractions, card, seed, SilentProgress())
