@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -26,6 +27,9 @@ from mlgen.integration.proposal import Proposal, channel_weight, draw
 
 _GENEROUS = 100
 """Generation gives up after this many times the points that the efficiency predicts."""
+
+_MARGIN = 4.0
+"""Standard deviations."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +150,10 @@ def generate(
 ) -> Generated:
     """Draw chunks until `card.n_events` events are there; the first ones in chunk order are kept.
 
+    How many chunks are drawn follows from the efficiency that was measured before, with a margin of
+    four standard deviations: to stop when the events are there would favour chunks with large
+    weights, and bias the cross section.
+
     Args:
         title: of the bar; it names the random streams too, so that samples of different titles
             are independent.
@@ -156,15 +164,17 @@ def generate(
         GenerationError: too many points gave too few events.
     """
     w_max = measured.w_max
-    efficiency = 1.0 if card.weighted else measured.eps_uw.value
     sums = ChannelSums.empty(integrand.n_channels)
     batches: list[EventBatch] = []
     ratios: list[Tensor] = []
     n_events, n_points, n_calls, chunk = 0, 0, 0, 0
-    limit = card.max_points or _GENEROUS * max(int(card.n_events / efficiency), card.chunk_size)
+    planned = _planned_chunks(card, measured)
+    limit = card.max_points or _GENEROUS * planned * card.chunk_size
     with progress.step(title, card.n_events) as advance:
-        while n_events < card.n_events:
+        while n_events < card.n_events or chunk < planned:
             if n_points >= limit:
+                if n_events >= card.n_events:
+                    break
                 raise GenerationError(
                     f"{n_events} of {card.n_events} events after {n_points} points: expected more "
                     "from the efficiency that was measured; raise run.max_points or run.n_estimate"
@@ -194,3 +204,16 @@ def generate(
         n_points=n_points,
         n_calls=n_calls,
     )
+
+
+def _planned_chunks(card: RunCard, measured: Estimate) -> int:
+    """The chunks that hold the events with near certainty."""
+    if card.weighted:
+        kept = float((measured.weights != 0).double().mean())
+        error = math.sqrt(kept * (1 - kept) / len(measured.weights))
+    else:
+        kept, error = measured.eps_uw.value, measured.eps_uw.error
+    # A tail that is hardly known has errors as large as the efficiency.
+    kept = max(kept - _MARGIN * error, kept / 2)
+    wanted = card.n_events + _MARGIN * math.sqrt(card.n_events)
+    return math.ceil(wanted / (kept * card.chunk_size))

@@ -364,10 +364,20 @@ def test_weighted_events_have_the_cross_section_as_their_mean_where_no_point_is_
 
 def test_weighted_events_are_the_points_inside_the_cuts_with_their_weights_in_pb() -> None:
     prepared = setup("pp_to_eej")
-    n_inside = prepared.generate(weighted=True, n_events=1).n_calls
-    made = prepared.generate(weighted=True, n_events=n_inside)
-    assert made.n_points == 4096
+    first_chunk = prepared.generate(weighted=True, n_events=1)
+    assert first_chunk.n_points == 4096
+    made = prepared.generate(weighted=True, n_events=first_chunk.n_calls)
     assert made.overweight_fraction == 0
-    per_point = float(made.events.weight.sum()) / made.n_points
+    per_point = float(made.events.weight.sum()) / first_chunk.n_points
     # Whole numbers of points and channels' fractions differ by 1 in 700.
-    assert per_point == pytest.approx(made.sums.mean, rel=2e-3)
+    assert per_point == pytest.approx(first_chunk.sums.mean, rel=2e-3)
+
+
+def test_how_many_points_are_drawn_does_not_depend_on_what_they_weigh() -> None:
+    prepared = setup("pp_to_eej")
+    # On average so many events as fill ten chunks: half of the samples would stop before others.
+    efficiency = prepared.measured.eps_uw.value
+    n_events = round(10 * 4096 * efficiency)
+    made = [prepared.generate(n_events=n_events, seed=seed) for seed in range(6)]
+    assert len({sample.n_points for sample in made}) == 1
+    assert made[0].n_points >= 10 * 4096
