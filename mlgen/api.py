@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from mlgen.build import build
-from mlgen.campaign.run_record import RunRecord, StepClock, card_table, versions
+from mlgen.campaign.run_record import RECORD_FILE, RunRecord, StepClock, card_table, versions
 from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.core import EventBatch, Progress
@@ -24,7 +24,7 @@ from mlgen.errors import CardError, MlgenError
 from mlgen.integration.generate import generate
 from mlgen.integration.integrator import Integration
 from mlgen.integration.integrator import integrate as _integrate
-from mlgen.outputs import RECORD_FILE, Outcome, describe, write_events_and_pack, write_run_report
+from mlgen.outputs import Outcome, describe, write_events_and_pack, write_run_report
 
 N_REFERENCE = 20_000
 """Weighted points that the plots compare the events with."""
@@ -92,7 +92,7 @@ def _run(card: Card, folder: Path, progress: Progress, clock: StepClock) -> RunR
     integration = _integrate(process.integrand, card, progress, clock)
     vegas, chosen = integration.candidates[0], integration.chosen
     with clock.step("generate"):
-        proposal = chosen.proposal if card.run.weighted else chosen.for_unweighting
+        proposal = chosen.proposal_for(card.run.weighted)
         made = generate(
             process.integrand, proposal, chosen.measured, process.picker, card.run, progress
         )

@@ -128,7 +128,7 @@ def _build(cls: type[T], table: object, where: str) -> T:
         raise CardError(f"{where} = {table!r}: expected a section")
     prefix = f"{where}." if where else ""
     hints = typing.get_type_hints(cls)
-    known = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]  # a dataclass, as all sections are
     for key in table:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)

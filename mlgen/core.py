@@ -1,7 +1,7 @@
 """The types that the rooms of mlgen meet in, in the order in which an event flows through them.
 
     u (n, d) uniform -> Sampler -> r, log_q -> PhaseSpace -> momenta, log_jac -> Cut
-    -> PartonDensity -> Amplitude = weight (pb) -> estimate, unweight -> EventBatch -> EventWriter
+    -> PartonDensity -> Amplitude = weight (pb) -> estimate, unweight -> EventBatch -> a file
 
 Units are GeV, radians and pb; kinematics, densities and weights are float64 tensors, batched
 over the first axis, on the device of their input. Incoming particles come first. A *channel*
@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
@@ -348,12 +347,6 @@ class SampleInfo:
     """The card that made the sample, as TOML."""
     notes: tuple[tuple[str, str], ...] = ()
     """Further `key = value` lines for the header, in their order."""
-
-
-class EventWriter(Protocol):
-    """Writes events to a file, which has its final name only when it is whole."""
-
-    def __call__(self, path: Path, events: Iterable[EventBatch], info: SampleInfo) -> None: ...
 
 
 # --- people ----------------------------------------------------------------------------------

@@ -31,7 +31,6 @@ from mlgen.integration.integrator import Candidate, Integration
 from mlgen.samplers.registry import sampler_state
 
 EVENTS_FILE = "events.lhe.gz"
-RECORD_FILE = "run.json"
 REPORT_FILE = "report.html"
 
 
@@ -195,7 +194,7 @@ def _channel_records(
         process.integrand.phase_space.channels,
         sums.means.tolist(),
         sums.variances.tolist(),
-        chosen.measured.unweighting_fractions.tolist(),
+        chosen.proposal_for(process.card.run.weighted).fractions.tolist(),
         strict=True,
     )
     return tuple(

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mlgen.campaign.pack import SUFFIX, read_pack
-from mlgen.campaign.run_record import RunRecord
+from mlgen.campaign.run_record import RECORD_FILE, RunRecord
 from mlgen.card_files import card_to_toml, find_card, read_card
 from mlgen.cards import Card
 from mlgen.diagnostics.rounding import with_error
 from mlgen.errors import CardError, MlgenError
 from mlgen.events.check import CheckReport
 from mlgen.events.lhe import read_lhe
-from mlgen.outputs import RECORD_FILE
 from mlgen.physics.process import particle_name, read_process
 
 

@@ -27,6 +27,8 @@ from mlgen.errors import MlgenError
 Step = Literal["prepare", "adapt", "train", "estimate", "generate", "write"]
 STEPS: tuple[Step, ...] = get_args(Step)
 
+RECORD_FILE = "run.json"
+
 _PACKAGES = ("torch", "numpy", "scipy", "normflows", "pylhe", "safetensors")
 _EXTRAS = ("pyamplicol", "pythia8mc", "vegas")
 

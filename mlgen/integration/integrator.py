@@ -27,9 +27,10 @@ class Candidate:
     measured: Estimate
     losses: tuple[float, ...] = ()
 
-    @property
-    def for_unweighting(self) -> Proposal:
-        """The proposal whose accepted points are events of the right mixture of channels."""
+    def proposal_for(self, weighted: bool) -> Proposal:
+        """What events are drawn from: for unweighting, channels come in proportion to their w_max."""
+        if weighted:
+            return self.proposal
         return Proposal(sampler=self.sampler, fractions=self.measured.unweighting_fractions)
 
     def seconds_for(self, n_events: int, weighted: bool) -> float:
@@ -121,7 +122,6 @@ def _training_seconds(
     batch, evaluation = draw(
         integrand, replace(proposal, sampler=sampler), card.flow.batch_size, rng
     )
-    batch = batch.select(batch.value != 0)
     drawn = time.perf_counter()
     for _ in range(2):
         training_gradient(sampler, batch, card.flow)

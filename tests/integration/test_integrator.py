@@ -83,10 +83,10 @@ def test_all_matrix_elements_are_counted(sampler: str) -> None:
 
 def test_a_proposal_for_unweighting_draws_channels_in_proportion_to_their_largest_weights() -> None:
     chosen = with_flow().chosen
-    fractions = chosen.for_unweighting.fractions
+    fractions = chosen.proposal_for(weighted=False).fractions
     w_max = chosen.measured.w_max
     assert torch.equal(fractions, w_max / w_max.sum())
-    assert chosen.for_unweighting.sampler is chosen.proposal.sampler is chosen.sampler
+    assert chosen.proposal_for(weighted=False).sampler is chosen.proposal.sampler is chosen.sampler
 
 
 def test_the_price_of_events_follows_from_efficiency_and_time_per_point() -> None:
@@ -166,3 +166,8 @@ def test_the_number_of_events_does_not_change_the_estimate() -> None:
         integrated(ridges(), card_with("vegas", 80, f"run.n_events={n}")) for n in (10, 10_000)
     )
     assert torch.equal(few.chosen.measured.weights, many.chosen.measured.weights)
+
+
+def test_weighted_events_are_drawn_as_the_integral_is() -> None:
+    chosen = with_flow().chosen
+    assert chosen.proposal_for(weighted=True) is chosen.proposal
