@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from mlgen.cards import Card, require
+from mlgen.cards import Card
+from mlgen.cut_cards import require
 from mlgen.errors import CardError
 
 T = TypeVar("T")
@@ -85,13 +86,26 @@ def card_to_toml(card: Card) -> str:
 def _section_lines(name: str, table: Mapping[str, Any]) -> list[str]:
     lines = [f"[{name}]"] if name else []
     for key, value in table.items():
-        if not isinstance(value, dict) and value is not None:
-            lines.append(f"{key} = {_toml_value(value)}")
+        if not isinstance(value, dict) and not _is_tables(value) and value is not None:
+            lines.append(f"{_toml_key(key)} = {_toml_value(value)}")
     lines.append("")
     for key, value in table.items():
+        place = f"{name}.{_toml_key(key)}" if name else _toml_key(key)
         if isinstance(value, dict):
-            lines += _section_lines(f"{name}.{key}" if name else key, value)
+            lines += _section_lines(place, value)
+        elif _is_tables(value):
+            for item in value:
+                lines += [f"[[{place}]]", *_section_lines("", item)]
     return lines
+
+
+def _is_tables(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) > 0 and isinstance(value[0], dict)
+
+
+def _toml_key(key: str) -> str:
+    is_bare = key.replace("_", "").replace("-", "").isalnum() and key.isascii()
+    return key if is_bare else str(_toml_value(key))
 
 
 def _toml_value(value: Any) -> str:
@@ -153,13 +167,19 @@ def _convert(value: object, hint: Any, where: str) -> Any:
         require(value in arguments, where, value, "one of " + ", ".join(map(repr, arguments)))
         return value
     if origin is tuple:
-        if (
-            not isinstance(value, Sequence)
-            or isinstance(value, str)
-            or len(value) != len(arguments)
-        ):
+        is_list = isinstance(value, Sequence) and not isinstance(value, str)
+        if arguments[-1] is Ellipsis:
+            require(is_list, where, value, "a list")
+            items = typing.cast(Sequence[object], value)
+            return tuple(_convert(v, arguments[0], f"{where}[{i}]") for i, v in enumerate(items))
+        if not is_list or len(typing.cast(Sequence[object], value)) != len(arguments):
             raise CardError(f"{where} = {value!r}: expected {len(arguments)} values")
-        return tuple(_convert(v, a, where) for v, a in zip(value, arguments, strict=True))
+        items = typing.cast(Sequence[object], value)
+        return tuple(_convert(v, a, where) for v, a in zip(items, arguments, strict=True))
+    if origin is Mapping:
+        require(isinstance(value, Mapping), where, value, "a section")
+        entries = typing.cast(Mapping[str, object], value)
+        return {key: _convert(v, arguments[1], f"{where}.{key}") for key, v in entries.items()}
     if hint is float:
         try:
             number = math.nan if isinstance(value, bool) else float(typing.cast(float, value))

@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mlgen.errors import CardError
-
-
-def require(holds: bool, key: str, got: object, expected: str) -> None:
-    """Raise the `CardError` that a key's value asks for, unless the condition holds."""
-    if not holds:
-        raise CardError(f"{key} = {got!r}: expected {expected}")
+from mlgen.cut_cards import CutsCard, require
 
 
 def _positive(value: float) -> bool:
@@ -32,7 +27,9 @@ class ProcessCard:
     name: str
     """A name for files and plots."""
     definition: str
-    """`p p > e+ e- j`: particles as MadGraph writes them, p and j = g u d s c and antiquarks, l+ l-."""
+    """`p p > e+ e- j`: particles as MadGraph writes them, p and j = g u d s c and antiquarks, l+ l-. `QED=2` or `QCD=0` at its end bounds a coupling order from above; without, the QED order is the lowest one."""
+    multiparticles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Further names for several particles: `{ e = ["e+", "e-"] }`."""
 
     def __post_init__(self) -> None:
         is_file_name = Path(self.name).name == self.name not in ("", "..")
@@ -59,11 +56,16 @@ class ModelCard:
     tau_mass_gev: float = 1.777
     higgs_mass_gev: float = 125.0
     higgs_width_gev: float = 0.006382339
+    ufo_folder: str = ""
+    """A model in the Universal FeynRules Output, used instead of the Standard Model; its matrix elements come from pyamplicol."""
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    """Of a UFO model: external parameters by their names there, where not the model's own values."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            require(_positive(value), f"model.{item.name}", value, "a positive number")
+            if isinstance(value, float):
+                require(_positive(value), f"model.{item.name}", value, "a positive number")
         ratio = math.sqrt(8) * math.pi / self.inverse_alpha_em
         ratio /= self.fermi_constant_per_gev2 * self.z_mass_gev**2
         expected = "a mass in GeV for which M_W² = M_Z²/2 [1 + sqrt(1 - sqrt(8) pi alpha / (G_F M_Z²))] is real"
@@ -124,8 +126,10 @@ class AlphaSCard:
 class ScalesCard:
     """`[scales]`: renormalisation and factorisation scales."""
 
-    choice: Literal["fixed", "half_ht", "ht"] = "fixed"
-    """`fixed`, or the sum of transverse masses of the final state (`ht`), or half of it."""
+    choice: Literal[
+        "fixed", "half_ht", "ht", "transverse_mass", "transverse_energy", "sqrt_s_hat"
+    ] = "fixed"
+    """`fixed`; the sum of the transverse masses of the final state (`ht`) or half of it; the transverse mass of the system of all colourless particles, or, where there are none, the geometric mean of those of the final particles; the sum of the transverse energies E sin(theta); the partonic centre-of-mass energy."""
     mu_r_gev: float = 91.188
     """Of `fixed`: the renormalisation scale, where alpha_s is taken."""
     mu_f_gev: float = 91.188
@@ -141,51 +145,27 @@ class ScalesCard:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ParticleCutsCard:
-    """Cuts on each particle of a kind."""
+class WeightsCard:
+    """`[weights]`: further weights of each event, beside its own."""
 
-    pt_min_gev: float = 0.0
-    """Transverse momentum."""
-    pt_max_gev: float = math.inf
-    abs_eta_max: float = math.inf
-    """Absolute pseudorapidity."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PairCutsCard:
-    """Cuts on each pair of a kind."""
-
-    delta_r_min: float = 0.0
-    """Distance in pseudorapidity and azimuth."""
-    mass_min_gev: float = 0.0
-    """Invariant mass of the pair."""
-    mass_max_gev: float = math.inf
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CutsCard:
-    """`[cuts]`: jets are massless quarks and gluons; leptons are e, mu, tau."""
-
-    jets: ParticleCutsCard = field(default_factory=ParticleCutsCard)
-    leptons: ParticleCutsCard = field(default_factory=ParticleCutsCard)
-    jet_jet: PairCutsCard = field(default_factory=PairCutsCard)
-    jet_lepton: PairCutsCard = field(default_factory=PairCutsCard)
-    lepton_lepton: PairCutsCard = field(default_factory=PairCutsCard)
-    """Same flavour, opposite charge."""
+    scale_variations: bool = False
+    """Seven points: both scales times 1/2, 1 and 2, but for the two that differ by four."""
+    pdf_members: tuple[int, ...] = ()
+    """Members of `pdf.set` to reweight to."""
 
     def __post_init__(self) -> None:
-        for kind in dataclasses.fields(self):
-            cuts = getattr(self, kind.name)
-            for item in dataclasses.fields(cuts):
-                value = getattr(cuts, item.name)
-                unit = " in GeV" if item.name.endswith("_gev") else ""
-                key = f"cuts.{kind.name}.{item.name}"
-                require(value >= 0, key, value, f"zero or a positive number{unit}")
-            for low, high in (("pt_min_gev", "pt_max_gev"), ("mass_min_gev", "mass_max_gev")):
-                if hasattr(cuts, low):
-                    least, most = getattr(cuts, low), getattr(cuts, high)
-                    key, expected = f"cuts.{kind.name}.{high}", f"more than {low} = {least} GeV"
-                    require(most > least, key, most, expected)
+        for member in self.pdf_members:
+            require(member >= 0, "weights.pdf_members", member, "member numbers from 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseSpaceCard:
+    """`[phase_space]`: how random numbers become momenta."""
+
+    maps: Literal["diagrams", "rambo"] = "diagrams"
+    """`diagrams`: channels from the process's Feynman diagrams; `rambo`: one flat map, slow to converge, for comparison."""
+    prior: Literal["auto", "densities", "propagators"] = "auto"
+    """What shares the integrand among the channels of a group: the densities of their maps, or their propagators; `auto`: densities for up to ten channels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,7 +173,11 @@ class MatrixElementCard:
     """`[matrix_element]`: who computes |M|²."""
 
     provider: str = "auto"
-    """`closed_form`, `pyamplicol`, any registered provider, or `auto`: the first that can."""
+    """`closed_form`, `pyamplicol`, `python`, `umami`, any registered provider, or `auto`: the first that can."""
+    function: str = ""
+    """Of `python`: `module:function` that is called with the momenta."""
+    library: str = ""
+    """Of `umami`: the shared library."""
     cache_folder: str = ""
     """Where made matrix elements are kept; empty: the user's cache folder."""
 
@@ -293,6 +277,8 @@ class Card:
     alpha_s: AlphaSCard = field(default_factory=AlphaSCard)
     scales: ScalesCard = field(default_factory=ScalesCard)
     cuts: CutsCard = field(default_factory=CutsCard)
+    weights: WeightsCard = field(default_factory=WeightsCard)
+    phase_space: PhaseSpaceCard = field(default_factory=PhaseSpaceCard)
     matrix_element: MatrixElementCard = field(default_factory=MatrixElementCard)
     vegas: VegasCard = field(default_factory=VegasCard)
     flow: FlowCard = field(default_factory=FlowCard)

@@ -51,6 +51,10 @@ class SubprocessGroup:
     """Each assignment's PDG ids, (n_flavours, n_ext), two incoming first; the provider computes the first."""
     n_orientations: int = 1
     """2 where the mirrored beam assignment belongs to the group, else 1."""
+    qcd_order: int = 0
+    """The power of g_s in the amplitude: |M|² goes as alpha_s to this power."""
+    qed_order: int = 0
+    """The power of e in the amplitude."""
 
     @property
     def n_ext(self) -> int:
@@ -145,6 +149,15 @@ class PhaseSpace(ABC):
     @abstractmethod
     def inverse(self, points: PhaseSpacePoints) -> tuple[Tensor, Tensor]:
         """Map points back to r (n, n_dim + n_flat); also ln |dr / dx1 dx2 dPhi_n| (n,)."""
+
+    @abstractmethod
+    def log_prior(self, points: PhaseSpacePoints) -> Tensor:
+        """ln of the share of the integrand that a point's own channel takes, (n,).
+
+        Over the channels of a group, the shares of one point of phase space add up to 1; a
+        channel that stands for several, related by the exchange of identical particles, has its
+        share multiplied by their number.
+        """
 
 
 class Cut(Protocol):

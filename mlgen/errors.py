@@ -19,6 +19,12 @@ class ProcessError(MlgenError):
     exit_code = 2
 
 
+class ModelError(MlgenError):
+    """A model of particles and couplings cannot be read, or lacks what a process needs."""
+
+    exit_code = 2
+
+
 class UnsupportedProcess(MlgenError):
     """A matrix-element provider does not serve a process; another one may."""
 

@@ -16,7 +16,8 @@ from mlgen.card_files import (
     find_card,
     read_card,
 )
-from mlgen.cards import BeamCard, Card, CutsCard, ModelCard, PairCutsCard, ProcessCard
+from mlgen.cards import BeamCard, Card, ModelCard, ProcessCard
+from mlgen.cut_cards import CutsCard, PairCutsCard
 from mlgen.errors import CardError
 
 MINIMAL = """

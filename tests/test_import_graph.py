@@ -11,7 +11,7 @@ import mlgen
 PACKAGE = Path(mlgen.__file__).parent
 
 STEPS = (
-    {"core", "errors", "cards", "card_files"},
+    {"core", "errors", "cut_cards", "cards", "card_files"},
     {"physics"},
     {"phasespace", "amplitudes", "samplers", "surrogates", "radiation", "events"},
     {"integration"},
@@ -25,8 +25,10 @@ STEPS = (
 """From the bottom up. Registries load entry points by name, which is no import."""
 
 ALLOWED_BESIDE = {
-    ("cards", "errors"),
+    ("cut_cards", "errors"),
+    ("cards", "cut_cards"),
     ("card_files", "cards"),
+    ("card_files", "cut_cards"),
     ("card_files", "errors"),
     ("core", "errors"),
 }

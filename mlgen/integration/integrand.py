@@ -83,7 +83,13 @@ class ProcessIntegrand:
             matrix_element = amplitude(mine.momenta, self.coupling(mu_r.square()), group).value
             luminosity = self._luminosities(mine, mu_f, group).sum(-1)
             s_hat = 4 * mine.momenta[:, 0, 0] * mine.momenta[:, 1, 0]
-            value[at] = GEV2_PB * luminosity * matrix_element * mine.log_jac.exp() / (2 * s_hat)
+            value[at] = (
+                GEV2_PB
+                * luminosity
+                * matrix_element
+                * (mine.log_jac + self.phase_space.log_prior(mine)).exp()
+                / (2 * s_hat)
+            )
         self._check_finite(value, points)
         return ProcessEvaluation(value=value, points=points, n_calls=n_calls)
 

@@ -14,8 +14,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from mlgen.cards import CutsCard, ParticleCutsCard
 from mlgen.core import Channel, PhaseSpace, PhaseSpacePoints, Resonance, SubprocessGroup
+from mlgen.cut_cards import CutsCard, ParticleCutsCard
 from mlgen.errors import CardError
 from mlgen.phasespace.invariants import BreitWigner, PowerLaw, RangeMap, Uniform
 from mlgen.phasespace.production import (
@@ -93,6 +93,9 @@ class TreePhaseSpace(PhaseSpace):
             at = (which == index).nonzero()[:, 0]
             r[at], log_jac[at] = tree_map.inverse(points.select(at), orientations[at])
         return r, log_jac
+
+    def log_prior(self, points: PhaseSpacePoints) -> Tensor:
+        return torch.zeros_like(points.log_jac)
 
 
 def build_phase_space(

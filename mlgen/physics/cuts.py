@@ -9,8 +9,8 @@ from itertools import combinations, product
 import torch
 from torch import Tensor
 
-from mlgen.cards import CutsCard, PairCutsCard, ParticleCutsCard
 from mlgen.core import SubprocessGroup
+from mlgen.cut_cards import CutsCard, PairCutsCard, ParticleCutsCard
 from mlgen.physics.kinematics import eta, phi
 from mlgen.physics.process import GLUON, LEPTONS, LIGHT_QUARKS
 

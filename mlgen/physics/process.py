@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from functools import cache
-from typing import Any
-
-import feyngraph
 
 from mlgen.core import SubprocessGroup
 from mlgen.errors import ProcessError
+from mlgen.physics.diagrams import generate_diagrams
 
 GLUON = 21
 LIGHT_QUARKS = (1, 2, 3, 4)
@@ -88,7 +85,7 @@ def read_process(definition: str, beams: tuple[str, str]) -> tuple[SubprocessGro
         mirrored = ids[0] != ids[1] and (ids[1], ids[0]) in collisions
         if mirrored and not _is_canonical_order(ids):
             continue
-        orders = _qed_orders(ids)
+        orders = {(d.order("QED"), d.order("QCD")) for d in generate_diagrams(ids)}
         if orders:
             diagrams[ids] = (orders, 2 if mirrored else 1)
     if not diagrams:
@@ -97,20 +94,28 @@ def read_process(definition: str, beams: tuple[str, str]) -> tuple[SubprocessGro
     members: dict[tuple[tuple[int, ...], int], list[tuple[int, ...]]] = {}
     for ids, (orders, n_orientations) in diagrams.items():
         if lowest in orders:
-            key = (_representative(ids, lowest), n_orientations)
+            key = (_representative(ids, lowest[0]), n_orientations)
             members.setdefault(key, []).append(ids)
     return tuple(
-        _group(representative, ids, n_orientations)
+        _group(representative, ids, n_orientations, lowest)
         for (representative, n_orientations), ids in members.items()
     )
 
 
 def _group(
-    representative: tuple[int, ...], members: list[tuple[int, ...]], n_orientations: int
+    representative: tuple[int, ...],
+    members: list[tuple[int, ...]],
+    n_orientations: int,
+    orders: tuple[int, int],
 ) -> SubprocessGroup:
     ordered = sorted(members, key=lambda ids: (ids != representative, ids))
+    qed_order, qcd_order = orders
     return SubprocessGroup(
-        name=process_name(ordered[0]), pdg_ids=tuple(ordered), n_orientations=n_orientations
+        name=process_name(ordered[0]),
+        pdg_ids=tuple(ordered),
+        n_orientations=n_orientations,
+        qcd_order=qcd_order,
+        qed_order=qed_order,
     )
 
 
@@ -159,22 +164,6 @@ def _charge(pdg_id: int) -> int:
     if kind <= 6:
         charge = -1 if kind % 2 else 2
     return charge if pdg_id > 0 else -charge
-
-
-@cache
-def _diagram_model() -> tuple[Any, dict[int, str]]:
-    model = feyngraph.Model()
-    return model, {p.pdg(): p.name() for p in model.particles()}
-
-
-def _qed_orders(ids: tuple[int, ...]) -> set[int]:
-    """The QED orders of the tree diagrams of a subprocess."""
-    model, names = _diagram_model()
-    diagrams = feyngraph.generate_diagrams(
-        [names[p] for p in ids[:2]], [names[p] for p in ids[2:]], 0, model
-    )
-    # feyngraph 0.1.0b4: a DiagramContainer has a length and an index, but cannot be iterated.
-    return {diagrams[i].order("QED") for i in range(len(diagrams))}
 
 
 def _is_canonical_order(ids: tuple[int, ...]) -> bool:

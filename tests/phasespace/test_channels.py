@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from mlgen.card_files import card_names, find_card, read_card
-from mlgen.cards import Card, CutsCard, PairCutsCard, ParticleCutsCard
+from mlgen.cards import Card
 from mlgen.core import Channel, PhaseSpacePoints, Resonance, SubprocessGroup
+from mlgen.cut_cards import CutsCard, PairCutsCard, ParticleCutsCard
 from mlgen.errors import CardError
 from mlgen.phasespace.channels import TreePhaseSpace, build_phase_space
 from mlgen.phasespace.invariants import Uniform

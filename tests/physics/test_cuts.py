@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlgen.cards import CutsCard, PairCutsCard, ParticleCutsCard
 from mlgen.core import SubprocessGroup
+from mlgen.cut_cards import CutsCard, PairCutsCard, ParticleCutsCard
 from mlgen.physics.cuts import CardCuts, is_jet, is_lepton
 from mlgen.physics.kinematics import delta_r, eta, mass, pt
 

@@ -1,0 +1,130 @@
+"""The section `[cuts]` of a card, and the check that all sections make their values with."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+
+from mlgen.errors import CardError
+
+
+def require(holds: bool, key: str, got: object, expected: str) -> None:
+    """Raise the `CardError` that a key's value asks for, unless the condition holds."""
+    if not holds:
+        raise CardError(f"{key} = {got!r}: expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParticleCutsCard:
+    """Cuts on each particle of a kind."""
+
+    pt_min_gev: float = 0.0
+    """Transverse momentum."""
+    pt_max_gev: float = math.inf
+    abs_eta_min: float = 0.0
+    """Absolute pseudorapidity."""
+    abs_eta_max: float = math.inf
+    abs_y_min: float = 0.0
+    """Absolute rapidity."""
+    abs_y_max: float = math.inf
+    energy_min_gev: float = 0.0
+    """In the laboratory."""
+    energy_max_gev: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairCutsCard:
+    """Cuts on each pair of a kind."""
+
+    delta_r_min: float = 0.0
+    """Distance in pseudorapidity and azimuth."""
+    delta_r_max: float = math.inf
+    mass_min_gev: float = 0.0
+    """Invariant mass of the pair."""
+    mass_max_gev: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventCutsCard:
+    """Cuts on the event as a whole."""
+
+    missing_pt_min_gev: float = 0.0
+    """Transverse momentum of the sum of all neutrinos."""
+    missing_pt_max_gev: float = math.inf
+    ht_min_gev: float = 0.0
+    """Sum of the transverse momenta of the jets, b included."""
+    ht_max_gev: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedParticleCutsCard(ParticleCutsCard):
+    """`[[cuts.particles]]`: cuts on each particle of a list, beside those of its kind."""
+
+    pdg_ids: tuple[int, ...]
+    """`[6, -6]`: which particles."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedPairCutsCard(PairCutsCard):
+    """`[[cuts.pairs]]`: cuts on each pair of one particle from either list."""
+
+    first: tuple[int, ...]
+    """PDG ids."""
+    second: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutsCard:
+    """`[cuts]`: jets are massless quarks and gluons; leptons are e, mu, tau."""
+
+    jets: ParticleCutsCard = field(default_factory=ParticleCutsCard)
+    leptons: ParticleCutsCard = field(default_factory=ParticleCutsCard)
+    photons: ParticleCutsCard = field(default_factory=ParticleCutsCard)
+    bottoms: ParticleCutsCard = field(default_factory=ParticleCutsCard)
+    """b and b~, which are massive and so no jets here."""
+    jet_jet: PairCutsCard = field(default_factory=PairCutsCard)
+    jet_lepton: PairCutsCard = field(default_factory=PairCutsCard)
+    jet_photon: PairCutsCard = field(default_factory=PairCutsCard)
+    jet_bottom: PairCutsCard = field(default_factory=PairCutsCard)
+    lepton_lepton: PairCutsCard = field(default_factory=PairCutsCard)
+    """The mass is that of pairs of the same flavour and opposite charge, delta_r that of any pair."""
+    lepton_photon: PairCutsCard = field(default_factory=PairCutsCard)
+    lepton_bottom: PairCutsCard = field(default_factory=PairCutsCard)
+    photon_photon: PairCutsCard = field(default_factory=PairCutsCard)
+    photon_bottom: PairCutsCard = field(default_factory=PairCutsCard)
+    bottom_bottom: PairCutsCard = field(default_factory=PairCutsCard)
+    event: EventCutsCard = field(default_factory=EventCutsCard)
+    particles: tuple[ListedParticleCutsCard, ...] = ()
+    """A list of tables: see below."""
+    pairs: tuple[ListedPairCutsCard, ...] = ()
+    """A list of tables: see below."""
+    function: str = ""
+    """A registered cut of your own: an entry point of the group `mlgen.cuts`."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if dataclasses.is_dataclass(value):
+                _check_windows(value, f"cuts.{item.name}")
+            elif isinstance(value, tuple):
+                for number, cuts in enumerate(value):
+                    _check_windows(cuts, f"cuts.{item.name}[{number}]")
+
+
+def _check_windows(cuts: object, where: str) -> None:
+    """Every bound is zero or more, and each upper one above its lower one."""
+    numbers = {
+        item.name: getattr(cuts, item.name)
+        for item in dataclasses.fields(cuts)  # type: ignore[arg-type]  # a dataclass, as all cuts are
+        if isinstance(getattr(cuts, item.name), float)
+    }
+    for name, value in numbers.items():
+        unit = " in GeV" if name.endswith("_gev") else ""
+        require(value >= 0, f"{where}.{name}", value, f"zero or a positive number{unit}")
+    for low, least in numbers.items():
+        high = low.replace("_min", "_max")
+        if high != low:
+            unit = " GeV" if low.endswith("_gev") else ""
+            expected = f"more than {low} = {least}{unit}"
+            require(numbers[high] > least, f"{where}.{high}", numbers[high], expected)
