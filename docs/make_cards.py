@@ -1,4 +1,4 @@
-"""Write docs/cards.md from the dataclasses of mlgen/cards.py, their defaults and docstrings.
+"""Write docs/cards.md from the dataclasses of mlgen/cards.py and mlgen/cut_cards.py, their defaults and docstrings.
 
     python docs/make_cards.py
 
@@ -20,20 +20,24 @@ PAGE = Path(__file__).with_name("cards.md")
 HEAD = """# Cards
 
 A card is a TOML file. Units stand in the names of its keys; a key that is not listed here is an
-error, and `mlgen run CARD --set section.key=value` overrides any of them. This page is made from
-`mlgen/cards.py` by `docs/make_cards.py`.
+error, and `mlgen run CARD --set section.key=value` overrides any of them. A section in double
+brackets may stand several times, once for each entry of a list. Sections of the same keys share a
+table here. This page is made from `mlgen/cards.py` and `mlgen/cut_cards.py` by
+`docs/make_cards.py`.
 """
 
 
 def render() -> str:
     """The whole page."""
-    return HEAD + "".join(_sections(cards.Card, "", _docstrings()))
+    return HEAD + "".join(_sections(cards.Card, [], _docstrings(), []))
 
 
 def _docstrings() -> dict[tuple[str, str], str]:
     """The text below each field, by class and name."""
     found = {}
-    trees = [ast.parse(Path(str(m.__file__)).read_text(encoding="utf-8")) for m in (cards, cut_cards)]
+    trees = [
+        ast.parse(Path(str(m.__file__)).read_text(encoding="utf-8")) for m in (cards, cut_cards)
+    ]
     for node in (statement for tree in trees for statement in tree.body):
         if not isinstance(node, ast.ClassDef):
             continue
@@ -46,31 +50,40 @@ def _docstrings() -> dict[tuple[str, str], str]:
 
 
 def _sections(
-    cls: type, name: str, docs: dict[tuple[str, str], str], about: str = ""
+    cls: type, names: list[str], docs: dict[tuple[str, str], str], notes: list[str]
 ) -> typing.Iterator[str]:
-    """The section of one dataclass, then those inside it."""
+    """The section of one dataclass, under all the names that a card has it, then those inside it."""
     hints = typing.get_type_hints(cls)
-    fields = dataclasses.fields(cls)
-    inner = [item for item in fields if dataclasses.is_dataclass(hints[item.name])]
-    listed = [item for item in fields if dataclasses.is_dataclass(_item_type(hints[item.name]))]
-    rows = [item for item in fields if item not in (*inner, *listed)]
-    if name:
+    rows, inner = [], dict[type, list[str]]()
+    for item in dataclasses.fields(cls):
+        hint, listed = hints[item.name], _item_type(hints[item.name])
+        if dataclasses.is_dataclass(hint):
+            inner.setdefault(hints[item.name], []).append(item.name)
+        elif dataclasses.is_dataclass(listed):
+            inner.setdefault(_item_type(hint), []).append(f"[{item.name}]")
+        else:
+            rows.append(item)
+    if names:
         text = inspect.getdoc(cls) or ""
         text = text.partition("`: ")[2] or text
-        yield f"\n## `[{name}]`\n\n{text[:1].upper()}{text[1:]}\n"
-        if about:
-            yield f"\n{about}\n"
+        heading = ", ".join(f"`[{name}]`" for name in names)
+        yield f"\n## {heading}\n\n{text[:1].upper()}{text[1:]}\n"
+        yield from (f"\n{note}\n" for note in notes)
     if rows:
         yield "\n| key | default | meaning |\n| --- | --- | --- |\n"
-    for item in rows:
+    for item in sorted(rows, key=lambda item: _default(item) != "required"):
         meaning = " ".join(_meaning(cls, item.name, docs).split())
         yield f"| `{item.name}` | {_default(item)} | {meaning.replace('|', chr(92) + '|')} |\n"
-    for item in inner:
-        place = f"{name}.{item.name}" if name else item.name
-        about = docs.get((cls.__name__, item.name), "") if name else ""
-        yield from _sections(hints[item.name], place, docs, about)
-    for item in listed:
-        yield from _sections(_item_type(hints[item.name]), f"[{name}.{item.name}]", docs)
+    for hint, keys in inner.items():
+        places = [_place(names, key) for key in keys]
+        about = [(key, docs.get((cls.__name__, key), "")) for key in keys] if names else []
+        yield from _sections(hint, places, docs, [f"`{k}`: {note}" for k, note in about if note])
+
+
+def _place(names: list[str], key: str) -> str:
+    """`cuts.jets`, or `[cuts.particles]` for a list of tables."""
+    prefix = "".join(f"{name}." for name in names)
+    return f"[{prefix}{key[1:]}" if key.startswith("[") else prefix + key
 
 
 def _meaning(cls: type, name: str, docs: dict[tuple[str, str], str]) -> str:
@@ -85,12 +98,10 @@ def _item_type(hint: typing.Any) -> typing.Any:
 
 
 def _default(item: dataclasses.Field[typing.Any]) -> str:
+    if item.default_factory is dict or item.default in ((), None):
+        return "none"
     if item.default is dataclasses.MISSING:
         return "required"
-    if item.default_factory is dict or item.default == ():
-        return "none"
-    if item.default is None:
-        return "none"
     if isinstance(item.default, bool):
         return f"`{str(item.default).lower()}`"
     return f"`{item.default!r}`".replace("'", '"')

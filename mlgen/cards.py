@@ -129,7 +129,7 @@ class ScalesCard:
     choice: Literal[
         "fixed", "half_ht", "ht", "transverse_mass", "transverse_energy", "sqrt_s_hat"
     ] = "fixed"
-    """`fixed`; the sum of the transverse masses of the final state (`ht`) or half of it; the transverse mass of the system of all colourless particles, or, where there are none, the geometric mean of those of the final particles; the sum of the transverse energies E sin(theta); the partonic centre-of-mass energy."""
+    """`fixed`; the sum of the transverse masses of the final state (`ht`) or half of it; the transverse mass of the system of all colourless particles, or, where there are none, the geometric mean of those of the final particles; the sum of the transverse energies E sin(theta); the partonic centre-of-mass energy. In MadGraph's numbers, `transverse_energy` is 1, `ht` 2, `half_ht` 3, `sqrt_s_hat` 4; its default, -1, is a scale from clustering, which is not offered here."""
     mu_r_gev: float = 91.188
     """Of `fixed`: the renormalisation scale, where alpha_s is taken."""
     mu_f_gev: float = 91.188

@@ -17,16 +17,16 @@ def require(holds: bool, key: str, got: object, expected: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParticleCutsCard:
-    """Cuts on each particle of a kind."""
+    """Cuts on each particle of a kind; `inf` is no bound."""
 
     pt_min_gev: float = 0.0
     """Transverse momentum."""
     pt_max_gev: float = math.inf
     abs_eta_min: float = 0.0
-    """Absolute pseudorapidity."""
+    """Absolute pseudorapidity: that of the direction of flight."""
     abs_eta_max: float = math.inf
     abs_y_min: float = 0.0
-    """Absolute rapidity."""
+    """Absolute rapidity: that of the velocity along the beams; the same where there is no mass."""
     abs_y_max: float = math.inf
     energy_min_gev: float = 0.0
     """In the laboratory."""
@@ -35,7 +35,7 @@ class ParticleCutsCard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairCutsCard:
-    """Cuts on each pair of a kind."""
+    """Cuts on each pair of different particles, one of either kind; `inf` is no bound."""
 
     delta_r_min: float = 0.0
     """Distance in pseudorapidity and azimuth."""
@@ -59,24 +59,28 @@ class EventCutsCard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListedParticleCutsCard(ParticleCutsCard):
-    """`[[cuts.particles]]`: cuts on each particle of a list, beside those of its kind."""
+    """`[[cuts.particles]]`: cuts on each final particle of a list, beside those of its kind."""
 
     pdg_ids: tuple[int, ...]
-    """`[6, -6]`: which particles."""
+    """Which particles: `[6, -6]` for top and antitop."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListedPairCutsCard(PairCutsCard):
-    """`[[cuts.pairs]]`: cuts on each pair of one particle from either list."""
+    """`[[cuts.pairs]]`: cuts on each pair of different final particles, one from either list."""
 
     first: tuple[int, ...]
-    """PDG ids."""
+    """PDG ids of one particle of the pair."""
     second: tuple[int, ...]
+    """PDG ids of the other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CutsCard:
-    """`[cuts]`: jets are massless quarks and gluons; leptons are e, mu, tau."""
+    """`[cuts]`: jets are massless quarks and gluons; leptons are e, mu, tau.
+
+    Cuts are in the laboratory, and hold for final particles; an event passes all of them or is left out.
+    """
 
     jets: ParticleCutsCard = field(default_factory=ParticleCutsCard)
     leptons: ParticleCutsCard = field(default_factory=ParticleCutsCard)
@@ -88,7 +92,7 @@ class CutsCard:
     jet_photon: PairCutsCard = field(default_factory=PairCutsCard)
     jet_bottom: PairCutsCard = field(default_factory=PairCutsCard)
     lepton_lepton: PairCutsCard = field(default_factory=PairCutsCard)
-    """The mass is that of pairs of the same flavour and opposite charge, delta_r that of any pair."""
+    """The mass window is for pairs of the same flavour and opposite charge, that of delta_r for any pair."""
     lepton_photon: PairCutsCard = field(default_factory=PairCutsCard)
     lepton_bottom: PairCutsCard = field(default_factory=PairCutsCard)
     photon_photon: PairCutsCard = field(default_factory=PairCutsCard)
@@ -96,9 +100,7 @@ class CutsCard:
     bottom_bottom: PairCutsCard = field(default_factory=PairCutsCard)
     event: EventCutsCard = field(default_factory=EventCutsCard)
     particles: tuple[ListedParticleCutsCard, ...] = ()
-    """A list of tables: see below."""
     pairs: tuple[ListedPairCutsCard, ...] = ()
-    """A list of tables: see below."""
     function: str = ""
     """A registered cut of your own: an entry point of the group `mlgen.cuts`."""
 
@@ -110,6 +112,16 @@ class CutsCard:
             elif isinstance(value, tuple):
                 for number, cuts in enumerate(value):
                     _check_windows(cuts, f"cuts.{item.name}[{number}]")
+                    _check_lists(cuts, f"cuts.{item.name}[{number}]")
+
+
+def _check_lists(cuts: ListedParticleCutsCard | ListedPairCutsCard, where: str) -> None:
+    """Each list of particles names some, and only some that may be there."""
+    for item in dataclasses.fields(cuts):
+        value = getattr(cuts, item.name)
+        if isinstance(value, tuple):
+            expected = "at least one PDG id, none of them 0"
+            require(len(value) > 0 and 0 not in value, f"{where}.{item.name}", value, expected)
 
 
 def _check_windows(cuts: object, where: str) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,12 @@ from mlgen.card_files import (
     read_card,
 )
 from mlgen.cards import BeamCard, Card, ModelCard, ProcessCard
-from mlgen.cut_cards import CutsCard, PairCutsCard
+from mlgen.cut_cards import (
+    CutsCard,
+    ListedPairCutsCard,
+    ListedParticleCutsCard,
+    PairCutsCard,
+)
 from mlgen.errors import CardError
 
 MINIMAL = """
@@ -108,12 +113,22 @@ def keys_of(section: Any, where: str = "") -> Iterator[tuple[str, Any]]:
 
 OTHERS = {
     "process.definition": "e+ e- > u u~",
+    "process.multiparticles": {"e": ("e+", "e-"), "b~ or b": ("b", "b~"), "none": ()},
+    "model.parameters": {"MX": 500.0, "g'": 0.25},
     "beams.particles": ("e+", "e-"),
     "beams.energies_gev": (1.5, 2.5),
     "alpha_s.at_z_mass": 0.118,
     "alpha_s.loops": 1,
     "alpha_s.top_threshold_gev": 171.5,
     "scales.choice": "half_ht",
+    "cuts.particles": (
+        ListedParticleCutsCard(pdg_ids=(6, -6), pt_min_gev=50.0),
+        ListedParticleCutsCard(pdg_ids=(24,), abs_y_max=2.0),
+    ),
+    "cuts.pairs": (ListedPairCutsCard(first=(6,), second=(24, -24), delta_r_min=0.5),),
+    "weights.pdf_members": (1, 2, 100),
+    "phase_space.maps": "rambo",
+    "phase_space.prior": "propagators",
     "flow.renyi_order": 3.5,
     "run.overweight_budget": 0.25,
 }
@@ -132,21 +147,100 @@ def another(key: str, value: Any) -> Any:
     return 100.0 if math.isinf(value) else 2 * value + 1.0
 
 
-def written(value: Any) -> str:
+def written(value: Any, inside: bool = False) -> str:
+    """A value as `--set` takes it; only texts inside of lists and tables need their quotes."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return written(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        entries = (f'"{key}" = {written(item, inside=True)}' for key, item in value.items())
+        return "{" + ", ".join(entries) + "}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(written(item, inside=True) for item in value) + "]"
     if isinstance(value, bool):
         return str(value).lower()
-    return str(list(value)) if isinstance(value, tuple) else str(value)
+    return f'"{value}"' if inside and isinstance(value, str) else str(value)
 
 
 def test_each_key_of_a_card_can_be_overridden_and_nothing_else_changes(file: Path) -> None:
     card = read_card(file)
     before = dict(keys_of(card))
-    assert len(before) > 60
+    assert len(before) > 130
     for key, value in before.items():
         wanted = another(key, value)
         assert wanted != value, key
         after = dict(keys_of(read_card(file, [f"{key}={written(wanted)}"])))
         assert after == {**before, key: wanted}
+
+
+@pytest.mark.parametrize(
+    ("key", "least"),
+    [
+        ("cuts.particles", ListedParticleCutsCard(pdg_ids=(6, -6))),
+        ("cuts.pairs", ListedPairCutsCard(first=(6,), second=(-6,))),
+    ],
+)
+def test_each_key_of_a_listed_cut_can_be_given_and_nothing_else_changes(
+    file: Path, key: str, least: ListedParticleCutsCard | ListedPairCutsCard
+) -> None:
+    name = key.partition(".")[2]
+    for item in dataclasses.fields(least):
+        value = getattr(least, item.name)
+        wanted = (1, 22) if isinstance(value, tuple) else another(item.name, value)
+        changed: dict[str, Any] = {item.name: wanted}
+        cuts = dataclasses.replace(least, **changed)
+        before = dict(keys_of(read_card(file)))
+        card = read_card(file, [f"{key}={written((least, cuts))}"])
+        assert dict(keys_of(card)) == {**before, key: (least, cuts)}
+        assert getattr(card.cuts, name)[1] == cuts != least
+
+
+def test_a_card_with_no_default_left_reads_back_the_same(file: Path) -> None:
+    before = dict(keys_of(read_card(file)))
+    overrides = [f"{key}={written(another(key, value))}" for key, value in before.items()]
+    card = read_card(file, overrides)
+    assert all(value != before[key] for key, value in keys_of(card))
+    file.write_text(card_to_toml(card))
+    assert read_card(file) == card
+    assert "[[cuts.particles]]\npt_min_gev = 50.0\n" in file.read_text()
+
+
+def test_lists_of_tables_and_mappings_are_read_as_people_write_them(file: Path) -> None:
+    file.write_text(
+        MINIMAL.replace(
+            "[beams]",
+            'multiparticles = { e = ["e+", "e-"] }\n[model.parameters]\nMX = 500\n[beams]',
+        )
+        + """
+[[cuts.particles]]
+pdg_ids = [6, -6]
+pt_min_gev = 50
+
+[[cuts.particles]]
+pdg_ids = [24]
+abs_y_max = 2
+
+[[cuts.pairs]]
+first = [6]
+second = [24, -24]
+delta_r_min = 0.5
+
+[cuts.event]
+ht_min_gev = 100
+"""
+    )
+    card = read_card(file)
+    assert card.process.multiparticles == {"e": ("e+", "e-")}
+    assert card.model.parameters == {"MX": 500.0}
+    assert card.cuts.particles == OTHERS["cuts.particles"]
+    assert card.cuts.pairs == OTHERS["cuts.pairs"]
+    assert card.cuts.event.ht_min_gev == 100.0
+
+
+def test_one_entry_of_a_mapping_can_be_overridden(file: Path) -> None:
+    card = read_card(file, ["model.parameters.MX=500", "model.parameters.MY=1"])
+    assert card.model.parameters == {"MX": 500.0, "MY": 1.0}
+    card = read_card(file, ['process.multiparticles.e=["e+", "e-"]'])
+    assert card.process.multiparticles == {"e": ("e+", "e-")}
 
 
 def test_overrides_apply_in_their_order_and_leave_the_file_alone(file: Path) -> None:
@@ -191,9 +285,43 @@ def test_a_text_needs_no_quotes_in_an_override(file: Path) -> None:
         ("alpha_s.top_threshold_gev=high", "alpha_s.top_threshold_gev = 'high': expected a number"),
         (
             "scales.choice=mt",
-            "scales.choice = 'mt': expected one of 'fixed', 'half_ht', 'ht'",
+            "scales.choice = 'mt': expected one of 'fixed', 'half_ht', 'ht', 'transverse_mass', "
+            "'transverse_energy', 'sqrt_s_hat'",
         ),
-        ("scales.choice=[1]", "scales.choice = [1]: expected one of 'fixed', 'half_ht', 'ht'"),
+        (
+            "phase_space.maps=[1]",
+            "phase_space.maps = [1]: expected one of 'diagrams', 'rambo'",
+        ),
+        ("weights.pdf_members=3", "weights.pdf_members = 3: expected a list"),
+        ("weights.pdf_members=all", "weights.pdf_members = 'all': expected a list"),
+        ("weights.pdf_members=[1, 2.5]", "weights.pdf_members[1] = 2.5: expected an integer"),
+        ("process.multiparticles=3", "process.multiparticles = 3: expected a section"),
+        ("process.multiparticles.e=e+", "process.multiparticles.e = 'e+': expected a list"),
+        (
+            "process.multiparticles.e=[1]",
+            "process.multiparticles.e[0] = 1: expected a text in quotes",
+        ),
+        ("model.parameters.MX=heavy", "model.parameters.MX = 'heavy': expected a number"),
+        (
+            "cuts.particles={pdg_ids=[6]}",
+            "cuts.particles = {'pdg_ids': [6]}: expected a list",
+        ),
+        ("cuts.particles=[6]", "cuts.particles[0] = 6: expected a section"),
+        ("cuts.particles=[{pdg_ids=6}]", "cuts.particles[0].pdg_ids = 6: expected a list"),
+        ("cuts.pairs=[{first=[6]}]", "cuts.pairs[0].second: missing, and it has no default"),
+        (
+            "cuts.particles=[{pdg_ids=[6]}, {pdg_ids=[5], pt_min=3}]",
+            "cuts.particles[1].pt_min: no such key; did you mean cuts.particles[1].pt_min_gev?",
+        ),
+        (
+            "cuts.pairs=[{first=[6], second=[6], dr_min=3}]",
+            "cuts.pairs[0].dr_min: no such key; did you mean cuts.pairs[0].delta_r_min?",
+        ),
+        (
+            "cuts.jet_jets.delta_r_min=3",
+            "cuts.jet_jets: no such key; did you mean cuts.jet_jet?",
+        ),
+        ("cuts.particles.pt_min_gev=3", "cuts.particles = {'pt_min_gev': 3}: expected a list"),
         ("beams.energies_gev=6500", "beams.energies_gev = 6500: expected 2 values"),
         ("beams.energies_gev=[1, 2, 3]", "beams.energies_gev = [1, 2, 3]: expected 2 values"),
         ("beams.particles=pp", "beams.particles = 'pp': expected 2 values"),
@@ -234,6 +362,24 @@ def test_a_wrong_key_or_type_is_named_with_what_was_expected(
             "cuts.jet_jet.delta_r_min=-1",
             "cuts.jet_jet.delta_r_min = -1.0: expected zero or a positive number",
         ),
+        (
+            "cuts.photons.abs_y_max=-1",
+            "cuts.photons.abs_y_max = -1.0: expected zero or a positive number",
+        ),
+        ("cuts.event.ht_min_gev=-1", "cuts.event.ht_min_gev = -1.0: expected zero or a positive"),
+        (
+            "cuts.particles=[{pdg_ids=[]}]",
+            "cuts.particles[0].pdg_ids = (): expected at least one PDG id, none of them 0",
+        ),
+        (
+            "cuts.pairs=[{first=[6], second=[0]}]",
+            "cuts.pairs[0].second = (0,): expected at least one PDG id, none of them 0",
+        ),
+        (
+            "cuts.particles=[{pdg_ids=[6]}, {pdg_ids=[6], pt_min_gev=-1}]",
+            "cuts.particles[1].pt_min_gev = -1.0: expected zero or a positive number in GeV",
+        ),
+        ("weights.pdf_members=[0, -1]", "weights.pdf_members = -1: expected member numbers from 0"),
         ("vegas.n_bins=1", "vegas.n_bins = 1: expected at least 2"),
         ("vegas.n_iterations=0", "vegas.n_iterations = 0: expected at least 1"),
         ("vegas.n_points=99", "vegas.n_points = 99: expected at least 100"),
@@ -264,6 +410,11 @@ def test_a_window_that_nothing_passes_is_refused(file: Path) -> None:
         read_card(
             file, ["cuts.lepton_lepton.mass_min_gev=50", "cuts.lepton_lepton.mass_max_gev=50"]
         )
+    listed = "cuts.pairs=[{first=[6], second=[6], delta_r_min=3, delta_r_max=2}]"
+    with pytest.raises(CardError, match=r"cuts.pairs\[0\].delta_r_max = 2.0: expected more than d"):
+        read_card(file, [listed])
+    with pytest.raises(CardError, match=r"ht_max_gev = 5.0: expected more than ht_min_gev = 9.0 G"):
+        read_card(file, ["cuts.event.ht_min_gev=9", "cuts.event.ht_max_gev=5"])
 
 
 def test_an_integer_beyond_all_numbers_is_refused(file: Path) -> None:

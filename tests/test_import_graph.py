@@ -101,6 +101,7 @@ def test_planted_imports_are_found(tmp_path: Path) -> None:
         ("events/c.py", "from ..samplers.vegas import VegasGrid\n", "samplers"),
         ("campaign/d.py", "from mlgen import diagnostics\n", "diagnostics"),
         ("core.py", "from mlgen.cards import Card\n", "cards"),
+        ("cut_cards.py", "from mlgen.cards import Card\n", "cards"),
         ("api.py", "from mlgen import cli\n", "cli"),
         ("physics/e.py", "if True:\n    from mlgen import physics, events\n", "events"),
     ):
@@ -118,7 +119,9 @@ def test_what_is_allowed_is_not_found(tmp_path: Path) -> None:
         ("physics/b.py", "from . import c\nfrom .c import d\n"),
         ("integration/c.py", "import mlgen.core\nfrom mlgen.phasespace.tree import TreeMap\n"),
         ("build.py", "from mlgen.campaign.pack import Pack\n"),
-        ("cards.py", "from mlgen.errors import CardError\n"),
+        ("cut_cards.py", "from mlgen.errors import CardError\n"),
+        ("cards.py", "from mlgen.cut_cards import require\n"),
+        ("card_files.py", "from mlgen import cards, errors\n"),
         ("cli.py", "import mlgen\nfrom mlgen import api\n"),
         ("__init__.py", "from mlgen import api\n"),
     ):
