@@ -8,18 +8,25 @@ no quark, the gluons of a closed string.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from mlgen.errors import MatrixElementError
 
 FIRST_TAG = 501
 GLUON = 21
 QUARKS = (1, 2, 3, 4, 5, 6)
+NEUTRINOS = (12, 14, 16)
+W = 24
 
 
 def is_coloured(pdg_id: int) -> bool:
     """Whether a particle of the Standard Model carries colour."""
     return abs(pdg_id) in (*QUARKS, GLUON)
+
+
+def as_outgoing(pdg_ids: Sequence[int]) -> list[int]:
+    """The legs as if all were outgoing, (n_ext,): an incoming quark is an antiquark."""
+    return [-pdg if leg < 2 and pdg != GLUON else pdg for leg, pdg in enumerate(pdg_ids)]
 
 
 def colour_strings(word: Sequence[int], pdg_ids: Sequence[int]) -> tuple[tuple[int, ...], ...]:
@@ -32,7 +39,7 @@ def colour_strings(word: Sequence[int], pdg_ids: Sequence[int]) -> tuple[tuple[i
     Raises:
         MatrixElementError: the word is not a sequence of strings over all coloured legs.
     """
-    outgoing = [-pdg if leg < 2 and pdg != GLUON else pdg for leg, pdg in enumerate(pdg_ids)]
+    outgoing = as_outgoing(pdg_ids)
     legs = [entry - 1 for entry in word]
     if sorted(legs) != [leg for leg, pdg in enumerate(pdg_ids) if is_coloured(pdg)]:
         raise MatrixElementError(
@@ -83,36 +90,57 @@ def leading_words(
 ) -> list[int]:
     """The indices of the words that are leading in 1/N_c.
 
-    Where gluons join all quark lines (alpha_s_power = n_coloured - 2), a string that begins and
-    ends on one line means that the gluon between this line and the rest was a colour singlet:
-    suppressed by 1/N_c² in |M|², not a colour flow of an octet, and left out by MadGraph too.
-    A word is leading if the strings close the lines into a single cycle, for at least one way
-    of pairing the quarks with the antiquarks of their flavour. Where no word is (lines that
-    change flavour, or that only electroweak bosons join), all are kept.
+    A tree amplitude of order g_s^p has c = (n_coloured - p) / 2 parts that only electroweak bosons
+    join. Strings and quark lines, followed in turn, close into cycles: a word is leading if there
+    is one cycle for each part, for at least one way of pairing the quarks with the antiquarks to
+    which their lines may run. More cycles mean that a gluon between two lines was a colour singlet,
+    suppressed by 1/N_c² in |M|² and left out by MadGraph too.
+
+    A line may change flavour within its generation where it emits a W: an external one, one that
+    ends in a neutrino, or one that joins two parts. Where no word is leading (a process that does
+    not exist at this order), all are kept.
     """
-    outgoing = [-pdg if leg < 2 else pdg for leg, pdg in enumerate(pdg_ids)]
-    everything = list(range(len(words)))
-    if alpha_s_power != sum(is_coloured(pdg) for pdg in pdg_ids) - 2:
-        return everything
+    outgoing = as_outgoing(pdg_ids)
+    n_coloured = sum(is_coloured(pdg) for pdg in pdg_ids)
+    n_parts = (n_coloured - alpha_s_power) // 2
+    n_w = sum(abs(pdg) == W for pdg in pdg_ids) + sum(abs(pdg) in NEUTRINOS for pdg in pdg_ids)
+    n_changes = n_w + 2 * (n_parts - 1)
     kept = []
     for index, word in enumerate(words):
         ends = {string[0]: string[-1] for string in colour_strings(word, pdg_ids)}
-        quarks = list(ends)
-        if outgoing[quarks[0]] not in QUARKS or any(
-            _is_single_cycle(ends, dict(zip(quarks, antiquarks, strict=True)))
-            for antiquarks in itertools.permutations(ends.values())
-            if all(outgoing[q] == -outgoing[a] for q, a in zip(quarks, antiquarks, strict=True))
+        if outgoing[next(iter(ends))] not in QUARKS or any(
+            _n_cycles(ends, lines) == n_parts for lines in _lines(ends, outgoing, n_changes)
         ):
             kept.append(index)
-    return kept or everything
+    return kept or list(range(len(words)))
 
 
-def _is_single_cycle(strings: dict[int, int], lines: dict[int, int]) -> bool:
-    """Whether following strings (quark to antiquark) and lines (back to a quark) meets all quarks."""
-    quark_of = {antiquark: quark for quark, antiquark in lines.items()}
-    first = quark = next(iter(strings))
-    n_met = 0
-    while n_met == 0 or quark != first:
-        quark = quark_of[strings[quark]]
-        n_met += 1
-    return n_met == len(strings)
+def _lines(
+    ends: Mapping[int, int], outgoing: Sequence[int], n_changes: int
+) -> Iterator[dict[int, int]]:
+    """The ways in which quark lines may run: from each antiquark to a quark.
+
+    Args:
+        ends: the legs of quarks, and the antiquarks at the ends of their strings.
+        n_changes: how many lines may change their flavour.
+    """
+    for antiquarks in itertools.permutations(ends.values()):
+        flavours = [(outgoing[q], -outgoing[a]) for q, a in zip(ends, antiquarks, strict=True)]
+        if (
+            all((a + 1) // 2 == (b + 1) // 2 for a, b in flavours)
+            and sum(a != b for a, b in flavours) <= n_changes
+        ):
+            yield dict(zip(antiquarks, ends, strict=True))
+
+
+def _n_cycles(strings: Mapping[int, int], quark_of: Mapping[int, int]) -> int:
+    """How many cycles strings (quark to antiquark) and lines (antiquark to quark) close into."""
+    unmet = set(strings)
+    n_cycles = 0
+    while unmet:
+        n_cycles += 1
+        quark = next(iter(unmet))
+        while quark in unmet:
+            unmet.remove(quark)
+            quark = quark_of[strings[quark]]
+    return n_cycles

@@ -33,12 +33,32 @@ def test_a_colour_that_enters_leaves(word: list[int], pdg_ids: list[int]) -> Non
     assert min(lines_in) == 501
 
 
-def test_a_quark_passes_its_colour_to_the_quark_across_the_gluon_and_not_along_its_own_line() -> (
-    None
-):
-    words = [[2, 1, 3, 4], [2, 4, 3, 1]]
-    assert leading_words(words, [2, -2, 6, -6], alpha_s_power=2) == [1]
-    assert leading_words(words, [2, -2, 6, -6], alpha_s_power=0) == [0, 1]
+ALONG_THE_LINES, ACROSS = [2, 1, 3, 4], [2, 4, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("pdg_ids", "alpha_s_power", "leading"),
+    [
+        ([2, -2, 6, -6], 2, [ACROSS]),
+        ([2, -2, 6, -6], 0, [ALONG_THE_LINES]),
+        ([2, -2, 4, -4, 23], 2, [ACROSS]),
+        # A W between the lines, s-channel.
+        ([2, -1, 4, -3], 0, [ALONG_THE_LINES]),
+        # Z in the s-channel, W in the t-channel.
+        ([2, -2, 1, -1], 0, [ALONG_THE_LINES, ACROSS]),
+        ([2, -2, 1, -1], 2, [ACROSS]),
+        ([2, -2, 1, -1, 11, -11], 2, [ACROSS]),
+        # d > d by a gluon from u > d, or the W emitted by a line from u~ to d~.
+        ([2, -1, 4, -4, 24], 2, [ACROSS]),
+        ([2, -1, 1, -1, -11, 12], 2, [ALONG_THE_LINES, ACROSS]),
+    ],
+)
+def test_colour_is_passed_on_where_a_gluon_joins_lines_and_kept_where_a_boson_does(
+    pdg_ids: list[int], alpha_s_power: int, leading: list[list[int]]
+) -> None:
+    words = [ALONG_THE_LINES, ACROSS]
+    kept = leading_words(words, pdg_ids, alpha_s_power)
+    assert [words[index] for index in kept] == leading
 
 
 def test_with_identical_quarks_both_ways_across_are_leading() -> None:
@@ -46,9 +66,8 @@ def test_with_identical_quarks_both_ways_across_are_leading() -> None:
     assert leading_words(words, [2, 2, 2, 2], alpha_s_power=2) == [0, 1]
 
 
-def test_lines_that_change_flavour_keep_all_their_flows() -> None:
-    words = [[2, 1, 3, 4], [2, 4, 3, 1]]
-    assert leading_words(words, [2, -1, 4, -3], alpha_s_power=2) == [0, 1]
+def test_a_process_that_does_not_exist_at_an_order_keeps_all_its_flows() -> None:
+    assert leading_words([ALONG_THE_LINES, ACROSS], [2, -1, 4, -3], alpha_s_power=2) == [0, 1]
 
 
 @pytest.mark.parametrize("word", [[1, 5, 2], [2, 5], [2, 1, 5], [2, 3, 1]])
