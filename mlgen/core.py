@@ -14,7 +14,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
@@ -70,6 +70,8 @@ class Resonance:
     """Indices of its decay products among the external legs, incoming first."""
     mass_gev: float
     width_gev: float
+    colour: int = 1
+    """Its representation of SU(3): 1, 3, -3 (an antitriplet) or 8."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -286,6 +288,24 @@ class TrainingBatch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Variation:
+    """A further weight of each event: that of other scales, or of other parton densities."""
+
+    name: str
+    """As in arXiv:2203.08230: `MUR=0.5__MUF=1__LHAPDF=247000`."""
+    group: str
+    """What it is to be compared with, for people: `scale_variations`."""
+    mu_r_factor: float = 1.0
+    mu_f_factor: float = 1.0
+    pdf_id: int = 0
+    """LHAPDF id of the density of both beams; 0 for none."""
+
+
+def _no_variations() -> Tensor:
+    return torch.empty(0, 0, dtype=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EventBatch:
     """Events as the Les Houches record has them; rows shorter than n_max are filled with pdg_id 0."""
 
@@ -311,6 +331,13 @@ class EventBatch:
     """(n,), AQEDUP."""
     alpha_s: Tensor
     """(n,), AQCDUP."""
+    variations: Tensor = field(default_factory=_no_variations)
+    """(n, n_variations), in the unit of `weight`: what each variation gives instead; (n, 0) by default."""
+
+    def __post_init__(self) -> None:
+        if self.variations.shape == (0, 0):
+            # The only way to set a field of a frozen dataclass.
+            object.__setattr__(self, "variations", self.weight.new_empty((len(self), 0)))
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -324,15 +351,15 @@ class EventBatch:
         """The batches joined in their order; shorter records are filled up."""
         n_max = max(batch.pdg_id.shape[1] for batch in batches)
         joined = {}
-        for field in fields(cls):
-            parts = [getattr(batch, field.name) for batch in batches]
-            if parts[0].dim() > 1:
+        for column in fields(cls):
+            parts = [getattr(batch, column.name) for batch in batches]
+            if parts[0].dim() > 1 and column.name != "variations":
                 padded = []
                 for part in parts:
                     filler = part.new_zeros((len(part), n_max - part.shape[1], *part.shape[2:]))
                     padded.append(torch.cat([part, filler], dim=1))
                 parts = padded
-            joined[field.name] = torch.cat(parts)
+            joined[column.name] = torch.cat(parts)
         return cls(**joined)
 
 
@@ -358,6 +385,8 @@ class SampleInfo:
     process: str
     card: str
     """The card that made the sample, as TOML."""
+    variations: tuple[Variation, ...] = ()
+    """What each column of `EventBatch.variations` is."""
     notes: tuple[tuple[str, str], ...] = ()
     """Further `key = value` lines for the header, in their order."""
 

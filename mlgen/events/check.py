@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,19 @@ from mlgen.events.check_rules import (
     kinematic_faults,
     number_faults,
     particle_faults,
+    variation_faults,
 )
-from mlgen.events.lhe import WEIGHTS_IN_PB, read_init, read_notes
-from mlgen.events.lhe_scan import N_INFO, EventTable, LheHead, LheScanner, parse_event
-
-EVENTS_PER_PIECE = 512
+from mlgen.events.lhe import read_init, read_notes
+from mlgen.events.lhe_scan import (
+    N_INFO,
+    EventTable,
+    EventText,
+    LheHead,
+    LheScanner,
+    parse_event,
+    parse_weights,
+)
+from mlgen.events.lhe_text import EVENTS_PER_PIECE, WEIGHTS_IN_PB
 
 KINEMATIC_TOLERANCE = 1e-9
 """What momentum sums and mass shells may miss, relative to the energies that enter, in a file of
@@ -80,8 +89,9 @@ def check_file(path: Path) -> CheckReport:
     finite or not whole; NUP or NPRUP against the lines; statuses, mothers and particles that
     cannot be; colour lines that do not close, or on particles that have none; charge or momentum
     that is not conserved, in the whole event or in the decay of a resonance; masses off shell;
-    energies above the beam's; weights that contradict IDWTUP, XSECUP or XMAXUP; another number of
-    events than the header notes. What the accord leaves open, but readers may stumble over, is a
+    energies above the beam's; weights that contradict IDWTUP, XSECUP or XMAXUP; further weights
+    that are not those that the header declares; another number of events than the header notes.
+    What the accord leaves open, but readers may stumble over, is a
     warning.
 
     Raises:
@@ -96,15 +106,15 @@ def check_file(path: Path) -> CheckReport:
     try:
         with LheScanner(path) as scanner:
             init = _check_head(path, scanner.head, findings)
-            piece: list[str] = []
+            piece: list[EventText] = []
             try:
                 for text in scanner:
                     piece.append(text)
                     if len(piece) == EVENTS_PER_PIECE:
-                        _check_piece(piece, init, tally, findings)
+                        _check_piece(piece, scanner.head, init, tally, findings)
                         piece = []
             finally:
-                _check_piece(piece, init, tally, findings)
+                _check_piece(piece, scanner.head, init, tally, findings)
                 _check_totals(scanner.head, init, tally, findings)
     except EventFileError as error:
         findings.of_file("error", str(error).removeprefix(f"{path}: "))
@@ -169,6 +179,7 @@ def _check_head(path: Path, head: LheHead, findings: _Findings) -> pylhe.LHEInit
     """The init block, if it can be read."""
     if head.version not in ("1.0", "2.0", "3.0"):
         findings.of_file("warning", f"version = {head.version!r}: expected 1.0, 2.0 or 3.0")
+    _check_declared(head, findings)
     try:
         init = read_init(path, head.init)
     except EventFileError as error:
@@ -192,24 +203,28 @@ def _check_head(path: Path, head: LheHead, findings: _Findings) -> pylhe.LHEInit
     return init
 
 
+def _check_declared(head: LheHead, findings: _Findings) -> None:
+    """The further weights that the header declares."""
+    ids = head.weight_ids
+    for name, count in Counter(ids).items():
+        if not name:
+            findings.of_file("error", "<initrwgt>: a weight without an id: expected one")
+        elif count > 1:
+            findings.of_file("error", f"<weight id={name!r}> {count} times: expected once")
+
+
 def _check_piece(
-    texts: Sequence[str], init: pylhe.LHEInit | None, tally: _Tally, findings: _Findings
+    texts: Sequence[EventText],
+    head: LheHead,
+    init: pylhe.LHEInit | None,
+    tally: _Tally,
+    findings: _Findings,
 ) -> None:
     """Check some events, and add them to the tally."""
     if tally.n_events == 0:
-        tally.tolerance = _tolerance(texts)
-    events: list[list[float]] = []
-    numbers: list[int] = []
-    for text in texts:
-        tally.n_events += 1
-        try:
-            events.append(parse_event(text))
-            numbers.append(tally.n_events)
-        except EventFileError as error:
-            kind = str(error).rpartition(": ")[2]
-            findings.of_events("error", str(error), kind, 1, tally.n_events)
-
-    if not events:
+        tally.tolerance = _tolerance([text.particles for text in texts])
+    table, number = _parse_piece(texts, head, tally, findings)
+    if table is None:
         return
 
     def report(faults: Iterator[Fault], number: NDArray[np.int64]) -> None:
@@ -221,13 +236,9 @@ def _check_piece(
                     fault.severity, what, fault.expected, int(fault.mask.sum()), int(number[first])
                 )
 
-    table, number = EventTable.of(events), np.array(numbers, dtype=np.int64)
     report(number_faults(table), number)
     sound = ~np.logical_or.reduce([fault.mask for fault in number_faults(table)])
-    table, number = (
-        EventTable(info=table.info[sound], particles=table.particles[sound]),
-        number[sound],
-    )
+    table, number = table.select(sound), number[sound]
     if len(number) == 0:
         return
     weight = table.info[:, 2]
@@ -243,6 +254,29 @@ def _check_piece(
         report(kinematic_faults(view, tally.tolerance), number)
         if init is not None:
             report(init_faults(view, init, tally.tolerance), number)
+            severity: Severity = "error" if _is_ours(head) else "warning"
+            report(variation_faults(table, head.variations, init, severity), number)
+
+
+def _parse_piece(
+    texts: Sequence[EventText], head: LheHead, tally: _Tally, findings: _Findings
+) -> tuple[EventTable | None, NDArray[np.int64]]:
+    """The events that can be read, if any, and their numbers; counts all of them."""
+    events: list[list[float]] = []
+    weights: list[list[float]] = []
+    numbers: list[int] = []
+    for text in texts:
+        tally.n_events += 1
+        try:
+            event = parse_event(text.particles)
+            weights.append(parse_weights(text, head.weight_ids))
+            events.append(event)
+            numbers.append(tally.n_events)
+        except EventFileError as error:
+            kind = str(error).rpartition(": ")[2]
+            findings.of_events("error", str(error), kind, 1, tally.n_events)
+    number = np.array(numbers, dtype=np.int64)
+    return (EventTable.of(events, weights) if events else None), number
 
 
 def _check_totals(
@@ -250,7 +284,7 @@ def _check_totals(
 ) -> None:
     """What is said of the whole sample, against the events."""
     notes = dict(read_notes(head.header.get("mlgen_notes", "")))
-    is_ours = "n_events" in notes
+    is_ours = _is_ours(head)
     if tally.n_events == 0:
         findings.of_file("error", "no events: expected at least one")
     if is_ours and notes["n_events"] != str(tally.n_events):
@@ -273,6 +307,10 @@ def _check_totals(
             findings.of_file(
                 "error", f"XMAXUP = {largest:.9g}: expected {tally.largest:.9g}, the largest weight"
             )
+
+
+def _is_ours(head: LheHead) -> bool:
+    return "n_events" in dict(read_notes(head.header.get("mlgen_notes", "")))
 
 
 def _cross_section(init: pylhe.LHEInit) -> float:

@@ -6,7 +6,7 @@ events that have them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -16,8 +16,9 @@ import pylhe
 from numpy.typing import NDArray
 from particle.pdgid import three_charge
 
-from mlgen.events.lhe import MAX_WHOLE, UNIT_WEIGHTS
-from mlgen.events.lhe_scan import EventTable
+from mlgen.core import Variation
+from mlgen.events.lhe_scan import MAX_WHOLE, EventTable
+from mlgen.events.lhe_text import UNIT_WEIGHTS
 
 Severity = Literal["error", "warning"]
 Mask = NDArray[np.bool_]
@@ -95,7 +96,8 @@ def _is_row(table: EventTable) -> Mask:
 
 def number_faults(table: EventTable) -> Iterator[Fault]:
     """Numbers that are none, or not whole."""
-    numbers = np.concatenate([table.info, table.particles.reshape(len(table.info), -1)], axis=1)
+    particles = table.particles.reshape(len(table.info), -1)
+    numbers = np.concatenate([table.info, particles, table.weights], axis=1)
     infinite = np.any(~np.isfinite(numbers), axis=1)
     yield Fault("error", "finite numbers", infinite, lambda _: "NaN or infinity")
     counts = table.particles[..., :6].reshape(len(table.info), -1)
@@ -282,6 +284,27 @@ def init_faults(view: View, init: pylhe.LHEInit, tolerance: float) -> Iterator[F
         largest = max(abs(process.unitWeight) for process in init.procInfo)
         above = np.abs(weight) > largest * (1 + WEIGHT_TOLERANCE)
         yield Fault("error", f"at most XMAXUP, {largest}", above, got)
+
+
+def variation_faults(
+    table: EventTable,
+    declared: Sequence[Variation],
+    init: pylhe.LHEInit,
+    severity: Severity,
+) -> Iterator[Fault]:
+    """Further weights that are by their name the event's own, but differ from it."""
+    pdf_ids = {init.initInfo.PDFsetA, init.initInfo.PDFsetB}
+    own = table.info[:, 2]
+
+    def shown(weight: NDArray[np.float64]) -> Callable[[int], str]:
+        return lambda event: f"{float(weight[event])!r} with XWGTUP = {float(own[event])!r}"
+
+    for weight, variation in zip(table.weights.T, declared, strict=True):
+        is_nominal = variation.mu_r_factor == variation.mu_f_factor == 1
+        if is_nominal and {variation.pdf_id} == pdf_ids:
+            expected = f"XWGTUP in the weight {variation.name!r}, which is the event's own"
+            differs = np.abs(weight - own) > WEIGHT_TOLERANCE * np.abs(own)
+            yield Fault(severity, expected, differs, shown(weight))
 
 
 def _decays(view: View) -> Iterator[tuple[int, Mask]]:

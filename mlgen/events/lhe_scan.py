@@ -9,17 +9,18 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 from xml.parsers import expat
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlgen.core import Variation
 from mlgen.errors import EventFileError
 
 READ_BYTES = 1 << 18
@@ -28,10 +29,16 @@ MAX_BYTES_WITHOUT_EVENT = 1 << 26
 
 MAX_PARTICLES = 500
 """MAXNUP of the accord."""
+MAX_WHOLE = 2**53
+"""Whole numbers up to here survive being read as float64."""
 N_INFO = 6
 """Numbers of an event's first line: NUP IDPRUP XWGTUP SCALUP AQEDUP AQCDUP."""
 N_COLUMNS = 13
 """Numbers of a particle's line: IDUP ISTUP MOTHUP(2) ICOLUP(2) PUP(5) VTIMUP SPINUP."""
+
+EVENT_WEIGHT = ["event", "rwgt", "wgt"]
+DECLARATIONS = ["header", "initrwgt"]
+"""Where the further weights stand, below the first tag."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +50,22 @@ class LheHead:
     """The text of each element of the header, by its tag."""
     init: tuple[str, ...]
     """The lines of the init block, without its elements."""
+    variations: tuple[Variation, ...]
+    """The further weights that `<initrwgt>` declares."""
+
+    @property
+    def weight_ids(self) -> tuple[str, ...]:
+        return tuple(variation.name for variation in self.variations)
+
+
+class EventText(NamedTuple):
+    """One event as it stands in the file."""
+
+    particles: str
+    """What stands directly in the event: its first line and its particles."""
+    weight_ids: tuple[str, ...] = ()
+    """The ids of its further weights, in `<rwgt>`."""
+    weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,18 +76,27 @@ class EventTable:
     """(n, N_INFO)."""
     particles: NDArray[np.float64]
     """(n, n_max, N_COLUMNS); 0 in the rows from NUP on."""
+    weights: NDArray[np.float64]
+    """(n, n_weights): the further weights."""
 
     @classmethod
-    def of(cls, events: list[list[float]]) -> Self:
-        """The table of events as `parse_event` gives them."""
-        if not events:
-            return cls(info=np.zeros((0, N_INFO)), particles=np.zeros((0, 0, N_COLUMNS)))
+    def of(cls, events: list[list[float]], weights: list[list[float]]) -> Self:
+        """The table of n >= 1 events as `parse_event` and `parse_weights` give them."""
         info = np.array([event[:N_INFO] for event in events])
         n_rows = info[:, 0].astype(np.int64)
         rows = np.array([x for event in events for x in event[N_INFO:]]).reshape(-1, N_COLUMNS)
         particles = np.zeros((len(events), int(n_rows.max()), N_COLUMNS))
         particles[np.arange(particles.shape[1]) < n_rows[:, None]] = rows
-        return cls(info=info, particles=particles)
+        return cls(info=info, particles=particles, weights=np.array(weights, dtype=np.float64))
+
+    def select(self, mask: NDArray[np.bool_]) -> Self:
+        """The events of a mask (n,)."""
+        return replace(
+            self,
+            info=self.info[mask],
+            particles=self.particles[mask],
+            weights=self.weights[mask],
+        )
 
 
 class LheScanner:
@@ -83,7 +115,11 @@ class LheScanner:
         self._version = ""
         self._header: dict[str, str] = {}
         self._init: tuple[str, ...] | None = None
-        self._events: deque[str] = deque()
+        self._events: deque[EventText] = deque()
+        self._group = ""
+        self._variations: list[Variation] = []
+        self._weight_ids: list[str] = []
+        self._weights: list[str] = []
         self._bytes_without_event = 0
         self._is_complete = False
         self._parser = expat.ParserCreate()
@@ -110,7 +146,12 @@ class LheScanner:
         except BaseException:
             self._raw.close()
             raise
-        self.head = LheHead(version=self._version, header=self._header, init=self._init)
+        self.head = LheHead(
+            version=self._version,
+            header=self._header,
+            init=self._init,
+            variations=tuple(self._variations),
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -124,7 +165,7 @@ class LheScanner:
         self._stream.close()
         self._raw.close()
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[EventText]:
         more, failure = True, None
         while more:
             yield from self._handed_out()
@@ -137,7 +178,7 @@ class LheScanner:
         if failure is not None:
             raise failure
 
-    def _handed_out(self) -> Iterator[str]:
+    def _handed_out(self) -> Iterator[EventText]:
         while self._events:
             yield self._events.popleft()
 
@@ -183,16 +224,42 @@ class LheScanner:
             raise EventFileError(f"{self.path}: <event> before <init>: expected the init block")
         if self._is_wanted():
             self._text.clear()
+        elif self._elements[1:] == EVENT_WEIGHT:
+            self._weight_ids.append(attributes.get("id", ""))
+            self._weights.append("")
+        elif self._elements[1:3] == DECLARATIONS:
+            self._declare(tag, attributes)
+
+    def _declare(self, tag: str, attributes: dict[str, str]) -> None:
+        """Note a further weight of the events; others' attributes, which none prescribes, may lack."""
+        inside = self._elements[3:]
+        if inside == ["weightgroup"]:
+            # MadGraph 2.0 wrote `type`.
+            self._group = attributes.get("name", attributes.get("type", ""))
+        elif inside in (["weight"], ["weightgroup", "weight"]):
+            self._variations.append(
+                Variation(
+                    name=attributes.get("id", ""),
+                    group=self._group if len(inside) == 2 else "",
+                    mu_r_factor=_number(attributes.get("MUR", ""), 1.0),
+                    mu_f_factor=_number(attributes.get("MUF", ""), 1.0),
+                    pdf_id=int(_number(attributes.get("PDF", ""), 0.0)),
+                )
+            )
 
     def _characters(self, text: str) -> None:
         if self._is_wanted():
             self._text.append(text)
+        elif self._elements[1:] == EVENT_WEIGHT:
+            self._weights[-1] += text
 
     def _end(self, tag: str) -> None:
         if self._is_wanted():
             text = "".join(self._text)
             if tag == "event":
-                self._events.append(text)
+                self._events.append(EventText(text, tuple(self._weight_ids), tuple(self._weights)))
+                self._weight_ids.clear()
+                self._weights.clear()
             elif tag == "init":
                 self._init = tuple(line for line in text.splitlines() if line.strip())
             else:
@@ -208,6 +275,42 @@ class LheScanner:
 
     def _refuse_doctype(self, *_: object) -> None:
         raise EventFileError(f"{self.path}: DOCTYPE: refused, an event file needs none")
+
+
+def _number(text: str, default: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return default
+    return number if np.isfinite(number) else default
+
+
+def parse_weights(event: EventText, ids: tuple[str, ...]) -> list[float]:
+    """The further weights of one event, in the order of these ids, which are those declared.
+
+    Raises:
+        EventFileError: it has others, or one of them is no number.
+    """
+    if len(event.weight_ids) != len(ids):
+        raise EventFileError(
+            f"<rwgt> of {len(event.weight_ids)} weights: expected {len(ids)}, as <initrwgt> declares"
+        )
+    texts: Sequence[str] = event.weights
+    if event.weight_ids != ids:
+        by_id = dict(zip(event.weight_ids, event.weights, strict=True))
+        for name in event.weight_ids:
+            if name not in ids:
+                raise EventFileError(f"<wgt id={name!r}>: expected an id that <initrwgt> declares")
+        if len(by_id) < len(ids):
+            raise EventFileError("<wgt> of the same id twice: expected ids that differ")
+        texts = [by_id[name] for name in ids]
+    try:
+        numbers = list(map(float, texts))
+    except ValueError as error:
+        raise EventFileError(f"<wgt>: {error}: expected a number") from None
+    if any("_" in text or not text.isascii() for text in texts):
+        raise EventFileError("<wgt> with characters that do not belong in a number")
+    return numbers
 
 
 def parse_event(text: str) -> list[float]:

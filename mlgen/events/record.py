@@ -6,7 +6,7 @@ before daughters), then the final legs in the group's order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from mlgen.errors import MlgenError
 
 BWCUTOFF = 15.0
 """A resonance is written where |m_inv - mass| is below this many widths, as in MadGraph."""
+
+LINES = {1: (0, 0), 3: (1, 0), -3: (0, 1), 8: (1, 1)}
+"""How many lines and anti-lines a particle carries, by its representation of SU(3)."""
 
 UNKNOWN_SPIN = 9.0
 """SPINUP of a particle whose helicity is unknown."""
@@ -37,6 +40,8 @@ class Picks:
     """(n,): SCALUP, GeV."""
     alpha_s: Tensor
     """(n,)."""
+    variations: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.float64))
+    """(n, n_variations), in the unit of `weight`; none by default."""
 
 
 def assemble(
@@ -50,11 +55,11 @@ def assemble(
     """The records of accepted points of one group.
 
     Where leg 0 moves along -z (the mirrored orientation) legs 0 and 1 change places in the
-    record, with all that belongs to them. A resonance is a colour singlet, as all that have a
-    `Resonance` are so far: it is written, with status 2 and unknown spin, where its invariant
-    mass lies within BWCUTOFF widths of its mass and the colour lines of its decay products close
-    among themselves. Its decay products then have it as their mother, the innermost one where
-    resonances are nested.
+    record, with all that belongs to them. A resonance is written, with status 2 and unknown spin,
+    where its invariant mass lies within BWCUTOFF widths of its mass and the colour lines that
+    leave its decay are those of its representation: none of a singlet, one line of a triplet, one
+    anti-line of an antitriplet, one of each of an octet. It then carries these lines, and its
+    decay products have it as their mother, the innermost one where resonances are nested.
 
     Args:
         points: n accepted points of the group.
@@ -78,7 +83,9 @@ def assemble(
     status[:, :2] = -1
     pdg_ids = torch.tensor(group.pdg_ids, device=device)[picks.flavour]
 
-    inner_momenta, inner_mass, written = _resonance_kinematics(momenta, picks.colour, resonances)
+    inner_momenta, inner_mass, is_near = _resonance_kinematics(momenta, resonances)
+    inner_colour, is_allowed = _resonance_colour(picks.colour, resonances)
+    written = is_near & is_allowed
     inner_ids = torch.tensor([r.pdg_id for r in resonances], dtype=torch.int64, device=device)
     inner_ids = inner_ids.expand(n, -1)
 
@@ -101,9 +108,7 @@ def assemble(
         pdg_id=record(rows(pdg_ids.gather(1, leg), inner_ids)),
         status=record(rows(status, torch.full_like(inner_ids, 2))),
         mothers=record(_mothers(present, resonances)),
-        colour=record(
-            rows(_of_legs(picks.colour, leg), leg.new_zeros(n, len(resonances), 2)),
-        ),
+        colour=record(rows(_of_legs(picks.colour, leg), inner_colour)),
         momenta=record(rows(_of_legs(momenta, leg), inner_momenta)),
         mass=record(rows(masses_gev.to(momenta)[leg], inner_mass)),
         spin=record(
@@ -116,6 +121,7 @@ def assemble(
         scale=picks.scale,
         alpha_em=torch.full_like(picks.weight, alpha_em),
         alpha_s=picks.alpha_s,
+        variations=picks.variations,
     )
 
 
@@ -133,21 +139,36 @@ def _outermost_first(resonances: tuple[Resonance, ...]) -> tuple[Resonance, ...]
 
 
 def _resonance_kinematics(
-    momenta: Tensor, colour: Tensor, resonances: tuple[Resonance, ...]
+    momenta: Tensor, resonances: tuple[Resonance, ...]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Momenta (n, k, 4) and invariant masses (n, k) of the resonances; which are written (n, k)."""
-    n, k = len(momenta), len(resonances)
-    total = momenta.new_empty(n, k, 4)
-    closed = torch.empty(n, k, dtype=torch.bool, device=momenta.device)
+    """Momenta (n, k, 4) and masses (n, k) of the resonances; which are near their pole (n, k)."""
+    total = momenta.new_empty(len(momenta), len(resonances), 4)
     for j, resonance in enumerate(resonances):
-        legs = list(resonance.legs)
-        total[:, j] = momenta[:, legs].sum(1)
-        lines, anti_lines = colour[:, legs].sort(dim=1).values.unbind(-1)
-        closed[:, j] = (lines == anti_lines).all(1)
+        total[:, j] = momenta[:, list(resonance.legs)].sum(1)
     mass = (total[..., 0].square() - total[..., 1:].square().sum(-1)).clamp(min=0).sqrt()
     pole = momenta.new_tensor([resonance.mass_gev for resonance in resonances])
     width = momenta.new_tensor([resonance.width_gev for resonance in resonances])
-    return total, mass, closed & ((mass - pole).abs() < BWCUTOFF * width)
+    return total, mass, (mass - pole).abs() < BWCUTOFF * width
+
+
+def _resonance_colour(colour: Tensor, resonances: tuple[Resonance, ...]) -> tuple[Tensor, Tensor]:
+    """ICOLUP of the resonances (n, k, 2); which have those of their representation (n, k).
+
+    A decay product's line that is no other one's anti-line leaves the decay, and so belongs to the
+    resonance; likewise its anti-lines.
+    """
+    n, k = len(colour), len(resonances)
+    carried = colour.new_zeros(n, k, 2)
+    is_allowed = torch.ones(n, k, dtype=torch.bool, device=colour.device)
+    for j, resonance in enumerate(resonances):
+        of_legs = colour[:, list(resonance.legs)]
+        expected = LINES[resonance.colour]
+        for side in (0, 1):
+            mine, others = of_legs[..., side], of_legs[..., 1 - side]
+            leaves = (mine != 0) & ~(mine[:, :, None] == others[:, None, :]).any(2)
+            carried[:, j, side] = (mine * leaves).sum(1)
+            is_allowed[:, j] &= leaves.sum(1) == expected[side]
+    return carried, is_allowed
 
 
 def _mothers(present: Tensor, resonances: tuple[Resonance, ...]) -> Tensor:

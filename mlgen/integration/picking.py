@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from mlgen.core import EventBatch, PhaseSpacePoints, ResolvedAmplitude, RunningC
 from mlgen.events.record import Picks, assemble
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.physics.model import StandardModel
+from mlgen.physics.variations import Reweighting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +21,8 @@ class EventPicker:
     integrand: ProcessIntegrand
     amplitude: ResolvedAmplitude
     model: StandardModel
+    reweighting: Reweighting = field(default_factory=Reweighting)
+    """What the further weights of each event are."""
 
     def __call__(
         self, points: PhaseSpacePoints, weight: Tensor, rng: torch.Generator
@@ -28,7 +31,8 @@ class EventPicker:
 
         Flavours are picked in proportion to their part of the weight, the helicities in
         proportion to their part of the full-colour |M|², and the colour flow, given those, in
-        proportion to its leading-colour |M|².
+        proportion to its leading-colour |M|². The further weights of the event follow from its
+        flavours.
 
         Args:
             points: n accepted points.
@@ -40,7 +44,8 @@ class EventPicker:
             batches.append(self._of_channel(channel, points.select(at), weight[at], rng))
             indices.append(at)
         if not batches:
-            return _no_events(points.momenta.shape[1], points.momenta.device)
+            n_variations = len(self.reweighting.variations)
+            return _no_events(points.momenta.shape[1], n_variations, points.momenta.device)
         return EventBatch.concatenate(batches).select(torch.cat(indices).argsort())
 
     def _of_channel(
@@ -48,18 +53,21 @@ class EventPicker:
     ) -> EventBatch:
         channel = self.integrand.phase_space.channels[index]
         group = self.integrand.groups[channel.group]
-        mu_r, mu_f = self.integrand.scales(points.momenta, channel.group)
+        scales = self.integrand.scales(points.momenta, channel.group)
+        mu_r, mu_f = scales
         coupling: RunningCoupling = self.integrand.coupling
         alpha_s = coupling(mu_r.square())
         momenta, amplitude = points.momenta, self.amplitude
         flavour = _pick(self.integrand.flavour_weights(points, channel.group), rng)
         helicity = _pick(amplitude.helicity_values(momenta, alpha_s, channel.group), rng)
         flow = _pick(amplitude.colour_flow_values(momenta, alpha_s, helicity, channel.group), rng)
+        ratios = self.reweighting.ratios(group, flavour, points.x, scales, coupling)
         picks = Picks(
             flavour=flavour,
             helicity=amplitude.helicities(channel.group).to(momenta.device)[helicity],
             colour=amplitude.colour_flows(channel.group).to(momenta.device)[flow],
             weight=weight,
+            variations=weight[:, None] * ratios,
             scale=mu_f,
             alpha_s=alpha_s,
         )
@@ -90,7 +98,7 @@ def _pick(values: Tensor, rng: torch.Generator) -> Tensor:
     return (cumulative <= threshold).sum(1).clamp(max=values.shape[1] - 1)
 
 
-def _no_events(n_ext: int, device: torch.device) -> EventBatch:
+def _no_events(n_ext: int, n_variations: int, device: torch.device) -> EventBatch:
     integers = torch.zeros((0, n_ext), dtype=torch.int64, device=device)
     pairs = torch.zeros((0, n_ext, 2), dtype=torch.int64, device=device)
     reals = torch.zeros((0, n_ext), dtype=torch.float64, device=device)
@@ -107,4 +115,5 @@ def _no_events(n_ext: int, device: torch.device) -> EventBatch:
         scale=per_event,
         alpha_em=per_event,
         alpha_s=per_event,
+        variations=torch.zeros((0, n_variations), dtype=torch.float64, device=device),
     )

@@ -1,0 +1,203 @@
+"""The text of a Les Houches event file: its head, and its events.
+
+Header, init block and generator go through pylhe's types. The lines of the events are formatted
+here: with pylhe 2.1.0's objects writing was the bottleneck (1e4 events of six particles in a
+second of one core, at full precision, against 4.5e4 plain and 3e4 compressed).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
+
+import pylhe
+import torch
+
+import mlgen
+from mlgen.core import EventBatch, SampleInfo, Variation
+from mlgen.errors import EventFileError
+
+UNIT_WEIGHTS = 3
+"""IDWTUP of a file in which every weight is exactly 1."""
+WEIGHTS_IN_PB = -4
+"""IDWTUP of a file whose weights, of any size and sign, are in pb with the cross section as mean."""
+
+PROCESS_ID = 1
+"""LPRUP, the same for all events."""
+
+EVENTS_PER_PIECE = 512
+"""Text and numbers are exchanged in pieces so small that Python's garbage collector stays quiet."""
+
+# pylhe 2.1.0 writes 8 to 15 digits unless told otherwise; repr is the shortest text that is
+# read back to the same bits.
+FORMAT = pylhe.LHEXMLFormat(
+    initinfo="{beamA} {beamB} {energyA!r} {energyB!r} {PDFgroupA} {PDFgroupB} {PDFsetA} {PDFsetB}"
+    " {weightingStrategy} {numProcesses}",
+    procinfo="{xSection!r} {error!r} {unitWeight!r} {procId}",
+)
+
+CLOSING_TAG = b"</LesHouchesEvents>\n"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileWeights:
+    """How the weights of a sample stand in its file."""
+
+    strategy: int
+    factor: float
+    """XWGTUP over `EventBatch.weight`; the same for each variation."""
+    largest: float
+    """XMAXUP."""
+
+    @classmethod
+    def of(cls, batches: Sequence[EventBatch], info: SampleInfo) -> FileWeights:
+        weights = [weight for batch in batches for weight in batch.weight.tolist()]
+        if not weights:
+            raise EventFileError("events = 0: expected at least one event")
+        if not info.weighted and all(weight == 1 for weight in weights):
+            return cls(strategy=UNIT_WEIGHTS, factor=1.0, largest=1.0)
+        mean = math.fsum(weights) / len(weights)
+        if not (math.isfinite(mean) and mean != 0):
+            raise EventFileError(f"mean event weight = {mean}: expected a number other than 0")
+        factor = info.cross_section_pb / mean
+        # Weights that came from a file have the right mean but for rounding: leave their bits.
+        if abs(factor - 1) < 1e-12:
+            factor = 1.0
+        largest = factor * max(weights, key=abs)
+        return cls(strategy=WEIGHTS_IN_PB, factor=factor, largest=abs(largest))
+
+
+def head_text(info: SampleInfo, weights: FileWeights, n_events: int) -> str:
+    """The file up to its first event.
+
+    Raises:
+        EventFileError: a note is not one line, or notes or variations share a name.
+    """
+    notes = [("n_events", str(n_events)), *info.notes]
+    for key, value in notes:
+        if not key or " = " in key or len(f"{key}{value}".splitlines()) > 1:
+            raise EventFileError(f"notes.{key} = {value!r}: expected one line")
+    if len({key for key, _ in notes}) < len(notes):
+        raise EventFileError(f"notes = {info.notes}: expected keys that differ, n_events apart")
+    texts = {
+        "mlgen_process": info.process,
+        "mlgen_card": info.card and f"\n{info.card}\n",
+        "mlgen_notes": "".join(f"\n{key} = {value}" for key, value in notes) + "\n",
+    }
+    elements = []
+    for tag, text in texts.items():
+        if text:
+            element = ElementTree.Element(tag)
+            element.text = text
+            elements.append(element)
+    one, other = info.beams
+    init = pylhe.LHEInit(
+        initInfo=pylhe.LHEInitInfo(
+            beamA=one.pdg_id,
+            beamB=other.pdg_id,
+            energyA=float(one.energy_gev),
+            energyB=float(other.energy_gev),
+            # Since LHAPDF 5 the number of a set says it all, and the group is 0.
+            PDFgroupA=0,
+            PDFgroupB=0,
+            PDFsetA=one.pdf_id,
+            PDFsetB=other.pdf_id,
+            weightingStrategy=weights.strategy,
+            numProcesses=1,
+        ),
+        procInfo=[
+            pylhe.LHEProcInfo(
+                xSection=float(info.cross_section_pb),
+                error=float(info.cross_section_error_pb),
+                unitWeight=weights.largest,
+                procId=PROCESS_ID,
+            )
+        ],
+        generators=[pylhe.LHEGenerator(name="mlgen", version=mlgen.__version__, description="")],
+    )
+    header = pylhe.LHEHeader(initrwgt=_declared(info.variations), extra_elements=elements)
+    return (
+        f'<LesHouchesEvents version="{FORMAT.version.value}">\n'
+        f"{header.tolhe(FORMAT)}{init.tolhe(FORMAT)}\n"
+    )
+
+
+def _declared(variations: Sequence[Variation]) -> pylhe.LHEInitRWGT:
+    """The further weights of the events, in groups; attributes are named as MadGraph names them."""
+    names = [variation.name for variation in variations]
+    if len(set(names)) < len(names) or not all(names):
+        raise EventFileError(f"variations = {names}: expected names that differ")
+    entries: list[pylhe.LHEInitRWGTWeight | pylhe.LHEInitRWGTWeightGroup] = []
+    for group, members in groupby(variations, key=lambda variation: variation.group):
+        weights = [_declared_weight(member) for member in members]
+        entries += [pylhe.LHEInitRWGTWeightGroup(name=group, weights=weights)] if group else weights
+    return pylhe.LHEInitRWGT(entries=entries)
+
+
+def _declared_weight(variation: Variation) -> pylhe.LHEInitRWGTWeight:
+    mu_r, mu_f = repr(variation.mu_r_factor), repr(variation.mu_f_factor)
+    attributes = {"MUR": mu_r, "MUF": mu_f}
+    if variation.pdf_id:
+        attributes["PDF"] = str(variation.pdf_id)
+    # Pythia 8.317 looks for the scales in the text, spelt like this.
+    text = f"muR={mu_r} muF={mu_f}"
+    return pylhe.LHEInitRWGTWeight(id=variation.name, name=text, extra_attributes=attributes)
+
+
+def format_events(
+    batch: EventBatch, factor: float, variations: Sequence[Variation] = ()
+) -> Iterator[str]:
+    """The text of the events of a batch, some thousands at a time.
+
+    Args:
+        batch: the events.
+        factor: XWGTUP over the weight of an event.
+        variations: what the further weights of the events are.
+    """
+    counts_text: dict[tuple[int, ...], str] = {}
+    openings = [f"<wgt id={quoteattr(variation.name)}>" for variation in variations]
+    for start in range(0, len(batch), EVENTS_PER_PIECE):
+        piece = batch.select(slice(start, start + EVENTS_PER_PIECE))
+        is_row = piece.pdg_id != 0
+        counts = torch.cat(
+            [piece.pdg_id[..., None], piece.status[..., None], piece.mothers, piece.colour], dim=-1
+        )
+        numbers = torch.cat([piece.momenta, piece.mass[..., None], piece.spin[..., None]], dim=-1)
+        rows = []
+        for key, (e, px, py, pz, mass, spin) in zip(
+            map(tuple, counts[is_row].tolist()), numbers[is_row].tolist(), strict=True
+        ):
+            # The same few hundred combinations of whole numbers come again and again.
+            text = counts_text.get(key)
+            if text is None:
+                text = counts_text[key] = " ".join(map(str, key))
+            rows.append(f"{text} {px!r} {py!r} {pz!r} {e!r} {mass!r} 0. {spin!r}")
+        lines = []
+        end = 0
+        for n_rows, further, weight, scale, alpha_em, alpha_s in zip(
+            is_row.sum(1).tolist(),
+            (factor * piece.variations).tolist(),
+            (factor * piece.weight).tolist(),
+            piece.scale.tolist(),
+            piece.alpha_em.tolist(),
+            piece.alpha_s.tolist(),
+            strict=True,
+        ):
+            first, end = end, end + n_rows
+            lines.append("<event>")
+            lines.append(f"{n_rows} {PROCESS_ID} {weight!r} {scale!r} {alpha_em!r} {alpha_s!r}")
+            lines += rows[first:end]
+            if openings:
+                lines.append("<rwgt>")
+                lines += [
+                    f"{opening}{value!r}</wgt>"
+                    for opening, value in zip(openings, further, strict=True)
+                ]
+                lines.append("</rwgt>")
+            lines.append("</event>")
+        lines.append("")
+        yield "\n".join(lines)
