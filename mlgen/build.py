@@ -20,6 +20,7 @@ from mlgen.physics.model import StandardModel
 from mlgen.physics.pdf import find_set, read_grid
 from mlgen.physics.process import beam_pdg_id, read_process
 from mlgen.physics.scales import CardScales
+from mlgen.physics.variations import read_variations
 from mlgen.samplers.registry import check_sampler_name
 
 
@@ -45,9 +46,9 @@ def build(card: Card, progress: Progress) -> Process:
     """
     if card.run.sampler != "auto":
         check_sampler_name(card.run.sampler)
-    groups = read_process(card.process.definition, card.beams.particles)
-    hadronic = _is_hadronic(card)
     model = StandardModel(card.model)
+    groups = read_process(card.process, card.beams.particles, model)
+    hadronic = _is_hadronic(card)
     phase_space = build_phase_space(groups, model, card.cuts, card.beams.energies_gev, hadronic)
     density = read_grid(find_set(card.pdf.set, card.pdf.member)) if hadronic else None
     folder = card.matrix_element.cache_folder
@@ -70,14 +71,19 @@ def build(card: Card, progress: Progress) -> Process:
         BeamInfo(
             pdg_id=beam_pdg_id(name),
             energy_gev=energy,
-            pdf_id=card.pdf.lhapdf_id if hadronic else 0,
+            pdf_id=card.pdf.lhapdf_id + card.pdf.member if hadronic else 0,
         )
         for name, energy in zip(card.beams.particles, card.beams.energies_gev, strict=True)
     )
     return Process(
         card=card,
         integrand=integrand,
-        picker=EventPicker(integrand=integrand, amplitude=amplitude, model=model),
+        picker=EventPicker(
+            integrand=integrand,
+            amplitude=amplitude,
+            model=model,
+            reweighting=read_variations(card.weights, card.pdf, density),
+        ),
         beams=(first, second),
         provider=provider,
     )

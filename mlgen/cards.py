@@ -95,7 +95,7 @@ class PdfCard:
     member: int = 0
     """0: the central one."""
     lhapdf_id: int = 247000
-    """Recorded in event files."""
+    """LHAPDF id of the set, which is that of its member 0; event files name the member's own."""
 
     def __post_init__(self) -> None:
         require(self.member >= 0, "pdf.member", self.member, "a member number from 0")
@@ -149,9 +149,9 @@ class WeightsCard:
     """`[weights]`: further weights of each event, beside its own."""
 
     scale_variations: bool = False
-    """Seven points: both scales times 1/2, 1 and 2, but for the two that differ by four."""
+    """Seven points: both scales times 1/2, 1 and 2, but for the two that differ by four; for lepton beams the three of mu_r."""
     pdf_members: tuple[int, ...] = ()
-    """Members of `pdf.set` to reweight to."""
+    """Members of `pdf.set` to reweight to; alpha_s stays that of the card."""
 
     def __post_init__(self) -> None:
         for member in self.pdf_members:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mlgen.campaign.run_record import (
     GroupRecord,
     RunRecord,
     SamplerRecord,
+    VariationRecord,
     card_table,
     describe_file,
     portable_card,
@@ -25,7 +27,7 @@ from mlgen.core import EventBatch, SampleInfo
 from mlgen.diagnostics.plots import WeightSample
 from mlgen.diagnostics.report import ReportInput, write_report
 from mlgen.events.lhe import write_lhe
-from mlgen.integration.estimate import ChannelSums
+from mlgen.integration.estimate import ChannelSums, ratios_of_means
 from mlgen.integration.generate import Generated
 from mlgen.integration.integrator import Candidate, Integration
 from mlgen.samplers.registry import sampler_state
@@ -100,6 +102,7 @@ def _sample_info(outcome: Outcome) -> SampleInfo:
         weighted=card.run.weighted,
         process=card.process.definition,
         card=card_to_toml(portable_card(card)),
+        variations=process.picker.reweighting.variations,
         notes=notes,
     )
 
@@ -149,6 +152,7 @@ def describe(outcome: Outcome) -> RunRecord:
         samplers={c.name: _sampler_record(c) for c in integration.candidates},
         groups=_group_records(process, sums),
         channels=_channel_records(process, chosen, sums),
+        variations=_variation_records(process, made.events, sums),
         decisions=_decisions(process, integration),
         card=card_table(card),
         versions=versions(),
@@ -206,6 +210,24 @@ def _channel_records(
             fraction=fraction,
         )
         for channel, mean, variance, fraction in columns
+    )
+
+
+def _variation_records(
+    process: Process, events: EventBatch, sums: ChannelSums
+) -> tuple[VariationRecord, ...]:
+    """The cross section times the mean ratio of the weights of the events."""
+    ratios, errors = ratios_of_means(events.variations, events.weight)
+    return tuple(
+        VariationRecord(
+            name=variation.name,
+            group=variation.group,
+            cross_section_pb=sums.mean * ratio,
+            cross_section_error_pb=math.hypot(sums.error * ratio, sums.mean * error),
+        )
+        for variation, ratio, error in zip(
+            process.picker.reweighting.variations, ratios.tolist(), errors.tolist(), strict=True
+        )
     )
 
 

@@ -12,11 +12,17 @@ from mlgen.campaign.pack import SUFFIX, read_pack
 from mlgen.campaign.run_record import RECORD_FILE, RunRecord
 from mlgen.card_files import card_to_toml, find_card, read_card
 from mlgen.cards import Card
+from mlgen.core import EventBatch, SampleInfo
+from mlgen.diagnostics.cross_section import cross_section_text
 from mlgen.diagnostics.rounding import with_error
 from mlgen.errors import CardError, MlgenError
 from mlgen.events.check import CheckReport
 from mlgen.events.lhe import read_lhe
+from mlgen.physics.model import StandardModel
 from mlgen.physics.process import particle_name, read_process
+
+MOST_ROWS = 12
+"""Of one kind; what is left out is rare, or said to be."""
 
 
 def show(what: str) -> str:
@@ -45,8 +51,7 @@ def show_record(record: Mapping[str, Any]) -> str:
     rows = [("process", record["process"]), ("status", record["status"])]
     if record["status"] != "complete":
         return _table([*rows, ("error", record["error"])])
-    sigma = with_error(record["cross_section_pb"], record["cross_section_error_pb"])
-    rows.append(("cross section", f"{sigma} pb"))
+    rows.append(("cross section", cross_section_text(record)))
     for name, sampler in record["samplers"].items():
         eps_uw = sampler["eps_uw"]
         value = with_error(eps_uw["value"], eps_uw["error"])
@@ -68,7 +73,7 @@ def show_run(record: RunRecord, folder: Path) -> str:
 
 def show_card(card: Card) -> str:
     """The process of a card, its subprocess groups, and every key with its value."""
-    groups = read_process(card.process.definition, card.beams.particles)
+    groups = read_process(card.process, card.beams.particles, StandardModel(card.model))
     lines = [f"{card.process.definition}: {len(groups)} groups of subprocesses"]
     for group in groups:
         n_assignments = len(group.pdg_ids) * group.n_orientations
@@ -109,6 +114,7 @@ def show_events(path: Path) -> str:
         ("cross section", f"{sigma} pb"),
         ("events", str(len(events))),
         ("weights", spread),
+        *_show_variations(info, events),
     ]
     rows += [(key, value) for key, value in info.notes]
     finals = Counter(
@@ -116,9 +122,22 @@ def show_events(path: Path) -> str:
         for ids, status in zip(events.pdg_id, events.status, strict=True)
     )
     rows += [
-        (" ".join(map(_name, ids)), f"{count} events") for ids, count in finals.most_common(12)
+        (" ".join(map(_name, ids)), f"{count} events")
+        for ids, count in finals.most_common(MOST_ROWS)
     ]
     return _table(rows)
+
+
+def _show_variations(info: SampleInfo, events: EventBatch) -> list[tuple[str, str]]:
+    """What each further weight makes of the cross section, for up to a dozen."""
+    ratios = events.variations.sum(0) / events.weight.sum()
+    rows = [
+        (variation.name, f"{info.cross_section_pb * ratio:.6g} pb")
+        for variation, ratio in zip(info.variations, ratios.tolist(), strict=True)
+    ]
+    if len(rows) > MOST_ROWS:
+        rows[MOST_ROWS:] = [("", f"and {len(rows) - MOST_ROWS} more weights")]
+    return rows
 
 
 def show_check(report: CheckReport) -> str:

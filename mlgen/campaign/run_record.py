@@ -86,6 +86,19 @@ class ChannelRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class VariationRecord:
+    """What a further weight of the events makes of the cross section."""
+
+    name: str
+    """Of the weight in the event file: `MUR=0.5__MUF=1__LHAPDF=247000`."""
+    group: str
+    """`scale_variations` or `pdf_members`."""
+    cross_section_pb: float
+    cross_section_error_pb: float
+    """Statistical; most of it is shared with the nominal cross section."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
     """A choice that the run made by itself, so that it can be understood and replayed."""
 
@@ -133,6 +146,8 @@ class RunRecord:
     """Each sampler that was tried."""
     groups: tuple[GroupRecord, ...] = ()
     channels: tuple[ChannelRecord, ...] = ()
+    variations: tuple[VariationRecord, ...] = ()
+    """The further weights of the events, those with the nominal scales and densities included."""
     decisions: tuple[Decision, ...] = ()
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     """By path relative to the run folder: `describe_file`."""

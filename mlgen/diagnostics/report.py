@@ -17,6 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mlgen.core import EventBatch
+from mlgen.diagnostics.cross_section import cross_section_text, variation_tables
 from mlgen.diagnostics.observables import Comparison, compare, observables
 from mlgen.diagnostics.plots import (
     WeightSample,
@@ -87,6 +88,7 @@ def render_report(report: ReportInput) -> str:
         budgets=sorted({eps["t"] for eps in _efficiencies(record).values()}),
         sampling_figures=list(_sampling_figures(report)),
         event_figures=list(_event_figures(report)),
+        variations=list(variation_tables(record)),
         groups=list(_shares(record["groups"])),
         channels=list(_shares(record["channels"])),
         wall_s=sum(record["wall_s"].values()),
@@ -100,7 +102,7 @@ def _headline(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     if record["cross_section_pb"] is not None:
         sigma, error = record["cross_section_pb"], record["cross_section_error_pb"]
         relative = f"relative error {100 * error / abs(sigma):.2g}%" if sigma else ""
-        yield "cross section", f"{with_error(sigma, error)} pb", relative
+        yield "cross section", cross_section_text(record), relative
     if eps := record["eps_uw"]:
         text = f"{record['sampler']}; N = {eps['n']:,}, t = {100 * eps['t']:g}%"
         yield "unweighting efficiency", _percent(eps["value"], eps["error"]), text

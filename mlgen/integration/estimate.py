@@ -12,6 +12,25 @@ from mlgen.core import TrainingBatch
 from mlgen.integration.proposal import channel_weight
 
 
+def ratios_of_means(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of each column over the mean weight of the same events, with its error.
+
+    R = sum v / sum w, with the variance sum (v - R w)² / (sum w)²: exact where v is a constant
+    times w, whatever the spread of w.
+
+    Args:
+        values: (n, k), in the unit of `weight`.
+        weight: (n,).
+
+    Returns:
+        ratio, error: (k,).
+    """
+    total = weight.sum()
+    ratio = values.sum(0) / total
+    residual = values - ratio * weight[:, None]
+    return ratio, residual.square().sum(0).sqrt() / total.abs()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChannelSums:
     """Sums over points, channel by channel; those of any number of samples add up.
