@@ -129,7 +129,7 @@ def _check_windows(cuts: object, where: str) -> None:
     numbers = {
         item.name: getattr(cuts, item.name)
         for item in dataclasses.fields(cuts)  # type: ignore[arg-type]  # a dataclass, as all cuts are
-        if isinstance(getattr(cuts, item.name), float)
+        if isinstance(getattr(cuts, item.name), int | float)
     }
     for name, value in numbers.items():
         unit = " in GeV" if name.endswith("_gev") else ""

@@ -1,16 +1,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from mlgen.core import SubprocessGroup
-from mlgen.cut_cards import CutsCard, PairCutsCard, ParticleCutsCard
+from mlgen.cut_cards import (
+    CutsCard,
+    EventCutsCard,
+    ListedPairCutsCard,
+    ListedParticleCutsCard,
+    PairCutsCard,
+    ParticleCutsCard,
+)
+from mlgen.errors import CardError
 from mlgen.physics.cuts import CardCuts, is_jet, is_lepton
-from mlgen.physics.kinematics import delta_r, eta, mass, pt
+from mlgen.physics.leg_cuts import (
+    STANDARD_KINDS,
+    ParticleKinds,
+    cut_key,
+    leg_cuts,
+    particle_cuts,
+)
 
 EEJ = (2, -2, -11, 11, 21)
 
@@ -158,37 +171,65 @@ def test_each_group_has_its_own_legs() -> None:
     assert [bool(cuts(ELECTRONS_AND_JET, group)) for group in (0, 1)] == [True, False]
 
 
-def pass_slowly(card: CutsCard, momenta: Tensor) -> Tensor:
-    """Three jets, cut by cut from the definitions: the oracle."""
-    passed = torch.ones(len(momenta), dtype=torch.bool)
-    final = momenta[:, 2:]
-    for leg in range(3):
-        p = final[:, leg]
-        passed &= (pt(p) >= card.jets.pt_min_gev) & (pt(p) <= card.jets.pt_max_gev)
-        passed &= eta(p).abs() <= card.jets.abs_eta_max
-        for other in range(leg):
-            q = final[:, other]
-            passed &= delta_r(p, q) >= card.jet_jet.delta_r_min
-            passed &= (mass(p + q) >= card.jet_jet.mass_min_gev) & (
-                mass(p + q) <= card.jet_jet.mass_max_gev
-            )
-    return passed
+def group_of(*pdg_ids: tuple[int, ...]) -> SubprocessGroup:
+    return SubprocessGroup(name="a process", pdg_ids=pdg_ids)
 
 
-def test_the_cuts_are_those_of_the_definitions() -> None:
-    rng = torch.Generator().manual_seed(4)
-    spatial = 60 * torch.randn(20_000, 5, 3, generator=rng, dtype=torch.float64)
-    momenta = torch.cat([spatial.norm(dim=-1, keepdim=True), spatial], dim=-1)
+def test_a_listed_pair_counts_once_and_never_with_itself() -> None:
+    cuts = ListedPairCutsCard(first=(22, 6), second=(6, 22), delta_r_min=0.4)
+    found = leg_cuts((21, 21, 6, 22, -6, 22), CutsCard(pairs=(cuts,)))
+    assert [(a, b) for a, b, _ in found.pairs] == [(0, 1), (0, 3), (1, 3)]
+
+
+def test_the_tighter_of_two_bounds_holds() -> None:
+    listed = ListedParticleCutsCard(pdg_ids=(21,), pt_min_gev=10.0, pt_max_gev=40.0)
+    jets = ParticleCutsCard(pt_min_gev=20.0, pt_max_gev=60.0)
+    card = CutsCard(jets=jets, particles=(listed,))
+    assert particle_cuts(21, card) == ParticleCutsCard(pt_min_gev=20.0, pt_max_gev=40.0)
+    assert particle_cuts(1, card) == jets
+
+
+def test_leptons_of_any_flavour_and_charge_keep_their_distance() -> None:
+    card = CutsCard(lepton_lepton=PairCutsCard(delta_r_min=0.4, mass_min_gev=50.0))
+    near = event(massless(30, 0, 0), massless(30, 0, 0.3))
+    for flavours in ((11, 13), (11, 11), (-11, 11), (-15, 13)):
+        assert not passes(card, near, 2, -2, *flavours)
+    assert passes(card, near, 2, -2, 11, 12)
+
+
+def test_a_model_says_what_its_massless_coloured_particles_are() -> None:
     card = CutsCard(
-        jets=ParticleCutsCard(pt_min_gev=20.0, pt_max_gev=150.0, abs_eta_max=1.5),
-        jet_jet=PairCutsCard(delta_r_min=0.7, mass_min_gev=30.0, mass_max_gev=250.0),
+        jets=ParticleCutsCard(pt_min_gev=20.0), bottoms=ParticleCutsCard(pt_min_gev=50.0)
     )
-    group = SubprocessGroup(name="three jets", pdg_ids=((21, 21, 21, 21, 21),))
-    got = CardCuts(card, [group])(momenta, 0)
-    expected = pass_slowly(card, momenta)
-    assert 0.05 < float(expected.double().mean()) < 0.5
-    assert torch.equal(got, expected)
-    # A negative control: one cut less is seen.
-    looser = replace(card, jet_jet=replace(card.jet_jet, delta_r_min=0.0))
-    assert not torch.equal(CardCuts(looser, [group])(momenta, 0), expected)
-    assert len(CardCuts(card, [group])(momenta[:0], 0)) == 0
+    b_jets = ParticleKinds(jets=STANDARD_KINDS.jets | {5, -5, 9000001})
+    assert [STANDARD_KINDS.of(i) for i in (5, 9000001, 22, 12)] == ["bottom", None, "photon", None]
+    assert [b_jets.of(i) for i in (-5, 9000001)] == ["jet", "jet"]
+    pair = event(massless(30, 0, 0), massless(30, 0, 2.0))
+    groups = [group_of((21, 21, 5, -5))]
+    assert not CardCuts(card, groups)(pair, 0)
+    assert CardCuts(card, groups, b_jets)(pair, 0)
+
+
+def test_flavours_that_are_cut_differently_cannot_share_a_group() -> None:
+    up, charm = (2, -2, 21, 2), (4, -4, 21, 4)
+    card = CutsCard(particles=(ListedParticleCutsCard(pdg_ids=(4, -4), pt_min_gev=30.0),))
+    assert cut_key(up, card) != cut_key(charm, card)
+    assert cut_key(up, CutsCard()) == cut_key(charm, CutsCard())
+    assert cut_key(charm, card) == cut_key((-4, 4, 21, -4), card)
+    CardCuts(card, [group_of(up), group_of(charm)])
+    with pytest.raises(
+        CardError, match=r"cuts: c c~ > g c and u u~ > g u are cut differently, but"
+    ):
+        CardCuts(card, [group_of(up, charm)])
+
+
+def test_an_event_cut_that_no_process_can_pass_is_refused() -> None:
+    card = CutsCard(event=EventCutsCard(missing_pt_min_gev=30.0, ht_max_gev=10.0))
+    with pytest.raises(CardError, match=r"cuts.event.missing_pt_min_gev = 30.0: expected 0 GeV in"):
+        CardCuts(card, [group_of(EEJ)])
+    with pytest.raises(
+        CardError, match=r"cuts.event.ht_min_gev = 5.0: expected 0 GeV in a process"
+    ):
+        CardCuts(CutsCard(event=EventCutsCard(ht_min_gev=5.0)), [group_of(EEJ[:-1])])
+    both = CardCuts(card, [group_of(EEJ), group_of((2, -1, -11, 12, 21))])
+    assert not both(ELECTRONS_AND_JET, 0)
