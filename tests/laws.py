@@ -221,11 +221,89 @@ def check_integral(
     function: Callable[[PhaseSpacePoints], Tensor],
     expected: float,
     n_points: int,
+    channel_index: int = 0,
+    max_relative_error: float = 0.01,
 ) -> None:
-    """The mean of a function times the Jacobian is its integral over dx1 dx2 dPhi_n; channel 0."""
-    rng = torch.Generator().manual_seed(7)
-    n_columns = phase_space.n_dim + phase_space.n_flat
-    r = torch.rand(n_points, n_columns, generator=rng, dtype=torch.float64)
-    points = phase_space.forward(r, torch.zeros(n_points, dtype=torch.int64))
+    """The mean of a function times the Jacobian is its integral over dx1 dx2 dPhi_n."""
+    points = _random_points(phase_space, torch.full((n_points,), channel_index))[1]
     value = function(points) * points.log_jac.exp()
-    check_estimate(float(value.mean()), float(value.std()) / n_points**0.5, expected, 0.01)
+    error = float(value.std()) / n_points**0.5
+    check_estimate(float(value.mean()), error, expected, max_relative_error)
+
+
+def check_phase_space_volume(
+    phase_space: PhaseSpace,
+    channel_index: int,
+    expected: float,
+    n_points: int = 100_000,
+    max_relative_error: float = 0.003,
+) -> None:
+    """At a fixed energy the mean Jacobian of a channel is the volume of phase space.
+
+    Args:
+        expected: with (2 pi)^(4-3n), GeV^(2n-4), times the number of orientations.
+    """
+    points = _random_points(phase_space, torch.full((n_points,), channel_index))[1]
+    weight = points.log_jac.exp()
+    mean = float(weight.mean())
+    if float((weight - mean).abs().max()) < 1e-10 * mean:
+        assert abs(mean / expected - 1) < 1e-10, f"constant weight {mean:.12g}: {expected:.12g}"
+        return
+    check_estimate(mean, float(weight.std()) / n_points**0.5, expected, max_relative_error)
+
+
+def check_hadronic_volume(
+    phase_space: PhaseSpace,
+    channel_index: int,
+    expected: float,
+    mass_window: tuple[float, float],
+    max_rapidity: float = math.inf,
+    n_points: int = 100_000,
+    max_relative_error: float = 0.01,
+) -> None:
+    """The mean Jacobian in a window of x1, x2 is the integral of dx1 dx2 dPhi_n over it.
+
+    Args:
+        expected: GeV^(2n-4), times the number of orientations.
+        mass_window: of sqrt(s_hat), GeV.
+        max_rapidity: of the partonic system in the beams' rest frame.
+    """
+
+    def inside(points: PhaseSpacePoints) -> Tensor:
+        mass = 2 * points.momenta[:, :2, 0].prod(1).sqrt()
+        y = 0.5 * (points.x[:, 0] / points.x[:, 1]).log()
+        chosen = (mass > mass_window[0]) & (mass < mass_window[1]) & (y.abs() < max_rapidity)
+        return chosen.to(mass)
+
+    check_integral(phase_space, inside, expected, n_points, channel_index, max_relative_error)
+
+
+def check_inverts(
+    phase_space: PhaseSpace, n_points: int, share: float = 1e-5, tolerance: float = 1e-9
+) -> None:
+    """Every channel inverts, r and log_jac, within a tolerance for all but a share of the points."""
+    n_channels = len(phase_space.channels)
+    channel = torch.arange(n_channels).repeat_interleave(-(-n_points // n_channels))
+    r, points = _random_points(phase_space, channel)
+    exists = points.log_jac > -torch.inf
+    r, points = r[exists], points.select(exists)
+    r_back, log_jac_back = phase_space.inverse(points)
+    off = torch.cat([(r_back - r).abs(), (log_jac_back + points.log_jac).abs()[:, None]], dim=1)
+    # A NaN is no inverse either.
+    failed = ~(off <= tolerance)
+    of_point = failed.any(1)
+    columns = dict(enumerate(failed.sum(0).tolist()))
+    assert float(of_point.double().mean()) <= share, (
+        f"{int(of_point.sum())} of {len(of_point)} points are off by more than {tolerance:.0e}, "
+        f"{off.max():.1e} at most; by columns, log_jac last: {columns}"
+    )
+
+
+def _random_points(phase_space: PhaseSpace, channel: Tensor) -> tuple[Tensor, PhaseSpacePoints]:
+    """Uniform r, always the same, and the points of the given channels (n,) there."""
+    rng = torch.Generator().manual_seed(7)
+    # Not in float32: of its 2^24 values between 0 and 1 too many are 0, a pole of the angles.
+    r = torch.rand(
+        len(channel), phase_space.n_dim + phase_space.n_flat, generator=rng, dtype=torch.float64
+    )
+    return r, phase_space.forward(r, channel)
