@@ -6,7 +6,7 @@ Each one follows from the cuts alone, so that sampling inside of it loses no poi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -70,11 +70,25 @@ class CutBounds:
         Without transverse momentum in total, it is at least the sum of the transverse masses of
         the systems that the particles are divided into, whichever way: the best one counts.
         """
-        subset_masses = self._subset_masses(tuple(pdg_ids), tuple(masses_gev))
-        return max(
-            self._sum_of_transverse_masses(parts, pdg_ids, subset_masses)
-            for parts in _partitions(tuple(range(len(pdg_ids))))
-        )
+        masses = self._subset_masses(tuple(pdg_ids), tuple(masses_gev))
+        momenta: dict[Legs, float] = {(i,): self.min_pt(p) for i, p in enumerate(pdg_ids)}
+        neutrinos = tuple(i for i, pdg_id in enumerate(pdg_ids) if abs(pdg_id) in NEUTRINOS)
+        missing = self.card.event.missing_pt_min_gev
+        momenta[neutrinos] = max(missing, momenta.get(neutrinos, 0.0))
+        jets = leg_cuts((0, 0, *pdg_ids), self.card, self.kinds).jets
+        h_t = self.card.event.ht_min_gev if jets else 0.0
+        if len(jets) == 1:
+            momenta[jets] = max(h_t, momenta[jets])
+        of_jets = math.hypot(sum(masses[jet,] for jet in jets), h_t)
+        found = [of_jets]
+        for parts in _partitions(tuple(range(len(pdg_ids)))):
+            found.append(_sum_of_transverse_masses(parts, masses, momenta))
+            if all((jet,) in parts for jet in jets):
+                others = [part for part in parts if part[0] not in jets]
+                found.append(
+                    of_jets + sum(math.hypot(masses[p], momenta.get(p, 0.0)) for p in others)
+                )
+        return max(found)
 
     def _subset_masses(
         self, pdg_ids: tuple[int, ...], masses: tuple[float, ...]
@@ -94,35 +108,19 @@ class CutBounds:
                 found[legs] = max(math.sqrt(max(squared, 0.0)), *sums)
         return found
 
-    def _sum_of_transverse_masses(
-        self, parts: tuple[Legs, ...], pdg_ids: Sequence[int], subset_masses: dict[Legs, float]
-    ) -> float:
-        masses = [subset_masses[part] for part in parts]
-        momenta = [self._min_pt_of_part(part, pdg_ids) for part in parts]
-        transverse = list(map(math.hypot, masses, momenta))
-        # What recoils against one part has its transverse momentum, and at least its own masses.
-        sums = [
-            transverse[i] + math.hypot(sum(masses) - masses[i], momenta[i])
-            for i in range(len(parts))
-            if len(parts) > 1
-        ]
-        jets = leg_cuts((0, 0, *pdg_ids), self.card, self.kinds).jets
-        if all((jet,) in parts for jet in jets):
-            others = [m for part, m in zip(parts, transverse, strict=True) if part[0] not in jets]
-            of_jets = math.hypot(sum(subset_masses[jet,] for jet in jets), self._min_ht(jets))
-            sums.append(of_jets + sum(others))
-        return max([sum(transverse), *sums])
 
-    def _min_pt_of_part(self, part: Legs, pdg_ids: Sequence[int]) -> float:
-        bounds = [self.min_pt(pdg_ids[part[0]])] if len(part) == 1 else [0.0]
-        if part == tuple(i for i, pdg_id in enumerate(pdg_ids) if abs(pdg_id) in NEUTRINOS):
-            bounds.append(self.card.event.missing_pt_min_gev)
-        if part == leg_cuts((0, 0, *pdg_ids), self.card, self.kinds).jets and len(part) == 1:
-            bounds.append(self.card.event.ht_min_gev)
-        return max(bounds)
-
-    def _min_ht(self, jets: Legs) -> float:
-        return self.card.event.ht_min_gev if jets else 0.0
+def _sum_of_transverse_masses(
+    parts: tuple[Legs, ...], masses: Mapping[Legs, float], momenta: Mapping[Legs, float]
+) -> float:
+    """The least sum over systems with given least masses and transverse momenta, GeV."""
+    transverse = [math.hypot(masses[part], momenta.get(part, 0.0)) for part in parts]
+    total = sum(masses[part] for part in parts)
+    # What recoils against one system has its transverse momentum, and at least its own masses.
+    recoils = (
+        m_t + math.hypot(total - masses[part], momenta.get(part, 0.0))
+        for part, m_t in zip(parts, transverse, strict=True)
+    )
+    return max(sum(transverse), *recoils) if len(parts) > 1 else transverse[0]
 
 
 def _halves(legs: Legs) -> Iterator[tuple[Legs, Legs]]:
