@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,14 +10,16 @@ from platformdirs import user_cache_path
 
 from mlgen.amplitudes.provider import AmplitudeRequest, provide
 from mlgen.cards import Card
-from mlgen.core import BeamInfo, Progress
+from mlgen.core import BeamInfo, PhaseSpace, Progress, SubprocessGroup
 from mlgen.errors import CardError
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.picking import EventPicker
-from mlgen.phasespace.channels import build_phase_space
+from mlgen.phasespace.channels import Setting, build_phase_space
+from mlgen.phasespace.rambo import build_rambo
 from mlgen.physics.alpha_s import AlphaS
+from mlgen.physics.bounds import CutBounds
 from mlgen.physics.cuts import CardCuts
-from mlgen.physics.model import StandardModel
+from mlgen.physics.model import Model, StandardModel
 from mlgen.physics.pdf import find_set, read_grid
 from mlgen.physics.process import beam_pdg_id, read_process
 from mlgen.physics.scales import CardScales
@@ -49,7 +52,7 @@ def build(card: Card, progress: Progress) -> Process:
     model = StandardModel(card.model)
     groups = read_process(card.process, card.beams.particles, model)
     hadronic = _is_hadronic(card)
-    phase_space = build_phase_space(groups, model, card.cuts, card.beams.energies_gev, hadronic)
+    phase_space = _phase_space(card, groups, model, hadronic)
     density = read_grid(find_set(card.pdf.set, card.pdf.member)) if hadronic else None
     folder = card.matrix_element.cache_folder
     request = AmplitudeRequest(
@@ -87,6 +90,26 @@ def build(card: Card, progress: Progress) -> Process:
         beams=(first, second),
         provider=provider,
     )
+
+
+def _phase_space(
+    card: Card, groups: Sequence[SubprocessGroup], model: Model, hadronic: bool
+) -> PhaseSpace:
+    bounds = CutBounds(card.cuts)
+    if card.phase_space.maps == "rambo":
+        least = min(
+            bounds.min_event_mass(ids, [model.mass_gev(p) for p in ids])
+            for ids in (group.pdg_ids[0][2:] for group in groups)
+        )
+        return build_rambo(groups, model, card.beams.energies_gev, hadronic, least)
+    setting = Setting(
+        model=model,
+        cuts=bounds,
+        energies_gev=card.beams.energies_gev,
+        hadronic=hadronic,
+        prior=card.phase_space.prior,
+    )
+    return build_phase_space(groups, setting)
 
 
 def _is_hadronic(card: Card) -> bool:

@@ -13,27 +13,29 @@ import math
 import torch
 from torch import Tensor
 
-from mlgen.physics.kinematics import mass, pt, rapidity, transverse_mass
+from mlgen.phasespace.vectors import transverse_mass
 
 
-def cos_theta_range(parent: Tensor, phi: Tensor, max_rapidity: float) -> tuple[Tensor, Tensor]:
+def cos_theta_range(
+    parent: Tensor, parent_mass: Tensor, cos_phi: Tensor, sin_phi: Tensor, max_rapidity: float
+) -> tuple[Tensor, Tensor]:
     """The smallest interval of cos θ that holds all decays with both products inside the cut.
 
     Args:
-        parent: (n, 4), GeV, laboratory.
-        phi: (n,), the azimuth of the first product in the parent's rest frame.
+        parent: (4, n), GeV, laboratory.
+        parent_mass: (n,), GeV.
+        cos_phi, sin_phi: (n,), of the azimuth of the first product in the parent's rest frame.
         max_rapidity: Y, on both products, massless.
 
     Returns:
         low, high: (n,), in [-1, 1]; equal where no angle is left.
     """
-    if math.isinf(max_rapidity):
-        one = torch.ones_like(phi)
-        return -one, one
-    y, m_t = rapidity(parent), transverse_mass(parent)
-    gamma = m_t / mass(parent)
-    b = pt(parent) / m_t * (phi - torch.atan2(parent[:, 2], parent[:, 1])).cos()
-    forward, backward = torch.tanh(max_rapidity - y), torch.tanh(max_rapidity + y)
+    m_t = transverse_mass(parent, parent_mass.square())
+    gamma = m_t / parent_mass
+    b = (parent[1] * cos_phi + parent[2] * sin_phi) / m_t
+    # tanh(Y ± y) from tanh y = pz / E.
+    tanh, tanh_y = math.tanh(max_rapidity), parent[3] / parent[0]
+    forward, backward = (tanh - tanh_y) / (1 - tanh * tanh_y), (tanh + tanh_y) / (1 + tanh * tanh_y)
     high = torch.minimum(_upper_bound(forward * gamma, b), _upper_bound(backward * gamma, -b))
     low = -torch.minimum(_upper_bound(backward * gamma, b), _upper_bound(forward * gamma, -b))
     return low, torch.maximum(low, high)

@@ -1,232 +1,281 @@
-"""The channels of a process: one map per group here, chosen from its final state.
-
-A pair of a particle and its antiparticle is built first, for leptons as the Z that it may come
-from; the other legs join one by one. Channels with the same tree share one batched pass.
-"""
+"""The channels of a process: maps made from the structures of its Feynman diagrams."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import cached_property
+from itertools import groupby
+from typing import Literal
 
-import torch
-from torch import Tensor
-
-from mlgen.core import Channel, PhaseSpace, PhaseSpacePoints, Resonance, SubprocessGroup
-from mlgen.cut_cards import CutsCard, ParticleCutsCard
+from mlgen.core import Channel, Resonance, SubprocessGroup
 from mlgen.errors import CardError
+from mlgen.phasespace.angles import AngleMap, Isotropic, Spacelike
 from mlgen.phasespace.invariants import BreitWigner, PowerLaw, RangeMap, Uniform
-from mlgen.phasespace.production import (
-    LeptonProduction,
-    PartonicProduction,
-    Production,
-    TransverseProduction,
+from mlgen.phasespace.multichannel import MultiChannel
+from mlgen.phasespace.priors import (
+    DensityPrior,
+    Member,
+    Peak,
+    Prior,
+    PropagatorPrior,
+    leg_places,
 )
-from mlgen.phasespace.tree import Decay, Leaf, TreeMap
-from mlgen.physics.cuts import is_jet, is_lepton
-from mlgen.physics.model import StandardModel
-from mlgen.physics.process import LEPTONS, NEUTRINOS, particle_name
+from mlgen.phasespace.production import LeptonProduction, PartonicProduction, Production
+from mlgen.phasespace.topologies import (
+    Cluster,
+    Node,
+    Reach,
+    Structure,
+    clusters,
+    legs_of,
+    orbits,
+    read_topology,
+    structures,
+)
+from mlgen.phasespace.transverse import EXPONENT, TransverseProduction, TransverseSystem
+from mlgen.phasespace.tree import Decay, Leaf, Part, TreeMap
+from mlgen.physics.bounds import CutBounds
+from mlgen.physics.diagrams import group_diagrams
+from mlgen.physics.model import Model
 
-Z = 23
+SOFT_GEV = 10.0
+"""Where neither a cut nor a mass keeps a massless system away from pt = 0: a scale for its map."""
+FLOOR_GEV = 1.0
+"""The same for the mass of a massless cluster."""
+MAX_DENSITIES = 10
+"""Up to this many maps in a group, `auto` computes all their densities."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Beams:
-    s: float
-    """Squared energy, GeV²."""
-    rapidity: float
-    """Of their rest frame in the laboratory."""
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What the maps of a process need to know beside its diagrams."""
+
+    model: Model
+    cuts: CutBounds
+    energies_gev: tuple[float, float]
     hadronic: bool
+    prior: Literal["auto", "densities", "propagators"] = "auto"
+
+    @cached_property
+    def s(self) -> float:
+        """Squared energy of the massless beams, head on, GeV²."""
+        return 4 * self.energies_gev[0] * self.energies_gev[1]
+
+    @cached_property
+    def rapidity(self) -> float:
+        """Of the beams' rest frame in the laboratory."""
+        return 0.5 * math.log(self.energies_gev[0] / self.energies_gev[1])
 
 
-class TreePhaseSpace(PhaseSpace):
-    """Channels that are trees of two-body decays."""
-
-    n_flat = 1
-
-    def __init__(
-        self, channels: Sequence[Channel], maps: Sequence[TreeMap], n_orientations: Sequence[int]
-    ) -> None:
-        """One map and one number of orientations for each channel.
-
-        Raises:
-            ValueError: the maps differ in their number of dimensions.
-        """
-        if len({tree_map.n_dim for tree_map in maps}) != 1:
-            raise ValueError("the maps of a process need the same number of dimensions")
-        self.channels = tuple(channels)
-        self.n_dim = maps[0].n_dim
-        self._distinct = list(dict.fromkeys(maps))
-        self._map_of_channel = torch.tensor([self._distinct.index(m) for m in maps])
-        self._n_orientations = torch.tensor(n_orientations)
-
-    def forward(self, r: Tensor, channel: Tensor) -> PhaseSpacePoints:
-        orientations = self._n_orientations.to(channel.device)[channel]
-        if len(self._distinct) == 1:
-            return self._distinct[0].forward(r, channel, orientations)
-        n_ext = self._distinct[0].n_ext
-        points = PhaseSpacePoints(
-            momenta=r.new_empty((len(r), n_ext, 4)),
-            x=r.new_empty((len(r), 2)),
-            channel=channel,
-            log_jac=r.new_empty(len(r)),
-        )
-        which = self._map_of_channel.to(channel.device)[channel]
-        for index, tree_map in enumerate(self._distinct):
-            at = (which == index).nonzero()[:, 0]
-            part = tree_map.forward(r[at], channel[at], orientations[at])
-            points.momenta[at], points.x[at], points.log_jac[at] = (
-                part.momenta,
-                part.x,
-                part.log_jac,
-            )
-        return points
-
-    def inverse(self, points: PhaseSpacePoints) -> tuple[Tensor, Tensor]:
-        orientations = self._n_orientations.to(points.channel.device)[points.channel]
-        r = points.log_jac.new_empty((len(points), self.n_dim + self.n_flat))
-        log_jac = torch.empty_like(points.log_jac)
-        which = self._map_of_channel.to(points.channel.device)[points.channel]
-        for index, tree_map in enumerate(self._distinct):
-            at = (which == index).nonzero()[:, 0]
-            r[at], log_jac[at] = tree_map.inverse(points.select(at), orientations[at])
-        return r, log_jac
-
-    def log_prior(self, points: PhaseSpacePoints) -> Tensor:
-        return torch.zeros_like(points.log_jac)
-
-
-def build_phase_space(
-    groups: Sequence[SubprocessGroup],
-    model: StandardModel,
-    cuts: CutsCard,
-    energies_gev: tuple[float, float],
-    hadronic: bool,
-) -> TreePhaseSpace:
-    """One channel for each group.
-
-    Args:
-        energies_gev: of the two beams, massless and head on.
-        hadronic: whether momentum fractions are to be drawn.
+def build_phase_space(groups: Sequence[SubprocessGroup], setting: Setting) -> MultiChannel:
+    """All channels of the groups.
 
     Raises:
-        CardError: the beams have too little energy for a final state.
+        CardError: the beams have too little energy for a final state inside the cuts.
     """
-    beams = _Beams(
-        s=4 * energies_gev[0] * energies_gev[1],
-        rapidity=0.5 * math.log(energies_gev[0] / energies_gev[1]),
-        hadronic=hadronic,
-    )
-    channels, maps = [], []
+    channels, maps, orientations, priors = [], [], [], []
     for index, group in enumerate(groups):
-        pdg_ids = group.pdg_ids[0]
         try:
-            tree_map, resonances = _choose_map(pdg_ids, model, cuts, beams)
+            built = _GroupChannels(group, setting)
+            mine = built.maps
         except ValueError as error:
             raise CardError(
-                f"beams.energies_gev = {list(energies_gev)}: expected enough energy in GeV for "
-                f"{group.name} inside the cuts"
+                f"beams.energies_gev = {list(setting.energies_gev)}: expected enough energy in GeV "
+                f"for {group.name} inside the cuts"
             ) from error
-        topology = f"{_describe(tree_map.first, pdg_ids)} {_describe(tree_map.second, pdg_ids)}"
-        maps.append(tree_map)
-        channels.append(Channel(group=index, topology=topology, resonances=resonances))
-    return TreePhaseSpace(channels, maps, [group.n_orientations for group in groups])
+        channels += built.channels(index)
+        maps += mine
+        orientations += [group.n_orientations] * len(mine)
+        priors.append(built.prior())
+    return MultiChannel(channels, maps, orientations, priors)
 
 
-def _choose_map(
-    pdg_ids: tuple[int, ...], model: StandardModel, cuts: CutsCard, beams: _Beams
-) -> tuple[TreeMap, tuple[Resonance, ...]]:
-    leaves = [Leaf(leg, model.mass_gev(pdg_ids[leg])) for leg in range(2, len(pdg_ids))]
-    first, second = _closest(leaves, pdg_ids)
-    rest: list[Leaf | Decay] = [leaf for leaf in leaves if leaf not in (first, second)]
-    z = BreitWigner(model.mass_gev(Z), model.width_gev(Z))
-    is_pair = pdg_ids[first.leg] == -pdg_ids[second.leg]
-    from_z = is_pair and abs(pdg_ids[first.leg]) in (*LEPTONS, *NEUTRINOS)
-    resonances: tuple[Resonance, ...] = ()
-    min_mass = first.mass_gev + second.mass_gev
-    if from_z:
-        legs = (first.leg, second.leg)
-        resonances = (Resonance(pdg_id=Z, legs=legs, mass_gev=z.mass, width_gev=z.width),)
-        if is_lepton(pdg_ids[first.leg]):
-            min_mass = max(min_mass, cuts.lepton_lepton.mass_min_gev)
-    if min_mass**2 >= beams.s:
-        raise ValueError("the final state needs more energy than the beams have")
-    # A power law needs a lower end above zero.
-    shape: RangeMap = z if from_z else PowerLaw(1.5) if min_mass > 0 else Uniform()
-    if not rest:
-        production = _production(beams, shape, min_mass, (first, second), pdg_ids, cuts)
-        return TreeMap(production=production, first=first, second=second), resonances
-    massless = first.mass_gev == second.mass_gev == 0
-    bounds = [_max_rapidity(leaf, pdg_ids, cuts) for leaf in (first, second)]
-    max_rapidity = max(bounds) if massless else math.inf
-    tree = Decay(first, second, shape, min_mass_gev=min_mass, max_rapidity=max_rapidity)
-    for part in rest[:-1]:
-        tree = Decay(tree, part, Uniform())
-    production = _production(beams, PowerLaw(1.5), 0.0, (tree, rest[-1]), pdg_ids, cuts)
-    return TreeMap(production=production, first=tree, second=rest[-1]), resonances
+class _GroupChannels:
+    """The channels of one group."""
 
+    def __init__(self, group: SubprocessGroup, setting: Setting) -> None:
+        self._pdg_ids = group.pdg_ids[0]
+        self._n_orientations = group.n_orientations
+        self._setting = setting
+        self._least_masses: dict[frozenset[int], float] = {}
+        model = setting.model
+        reach = Reach(
+            mass_gev=model.mass_gev,
+            width_gev=model.width_gev,
+            least_mass=self._least_mass,
+            sqrt_s_gev=math.sqrt(setting.s),
+        )
+        diagrams = group_diagrams(group, model.ufo_folder)
+        topologies = dict.fromkeys(read_topology(d, group.n_ext) for d in diagrams)
+        found = structures(topologies, reach, setting.hadronic)
+        final = sorted(range(2, group.n_ext), key=lambda leg: self._pdg_ids[leg])
+        alike = [list(legs) for _, legs in groupby(final, key=lambda leg: self._pdg_ids[leg])]
+        self._orbits = orbits(found, [legs for legs in alike if len(legs) > 1])
+        self._structures = [orbit[0][0] for orbit in self._orbits]
+        self.maps = [self._map(structure) for structure in self._structures]
 
-def _closest(leaves: list[Leaf], pdg_ids: tuple[int, ...]) -> tuple[Leaf, Leaf]:
-    """A particle and its antiparticle where there are such, else the first two legs."""
-    for a, b in combinations(leaves, 2):
-        if pdg_ids[a.leg] == -pdg_ids[b.leg]:
-            return a, b
-    return leaves[0], leaves[1]
+    def channels(self, group: int) -> list[Channel]:
+        """What other rooms see of them."""
+        return [
+            Channel(group=group, topology=self._describe(s), resonances=tuple(self._resonances(s)))
+            for s in self._structures
+        ]
 
+    def prior(self) -> Prior:
+        """What shares the group's integrand among them."""
+        n_ext = len(self._pdg_ids)
+        members, all_structures = [], []
+        for number, orbit in enumerate(self._orbits):
+            for structure, exchanged in orbit:
+                members.append(Member(channel=number, legs=leg_places(n_ext, exchanged)))
+                all_structures.append(structure)
+        choice = self._setting.prior
+        if choice == "auto":
+            choice = "densities" if len(members) <= MAX_DENSITIES else "propagators"
+        if choice == "densities":
+            return DensityPrior(self.maps, members, self._n_orientations)
+        peaks = [self._peaks(structure) for structure in all_structures]
+        # A system in place of two parts of a decay: 1 / (2 (2 pi)³) pi Δy for 1 / (8 pi²) here.
+        constants = [-math.log(4) * len(mine) for mine in map(clusters, all_structures)]
+        return PropagatorPrior(peaks, constants, members)
 
-def _production(
-    beams: _Beams,
-    invariant: RangeMap,
-    min_mass_gev: float,
-    parts: tuple[Leaf | Decay, Leaf | Decay],
-    pdg_ids: tuple[int, ...],
-    cuts: CutsCard,
-) -> Production:
-    """The production whose variables the cuts bound."""
-    if not beams.hadronic:
-        return LeptonProduction(s=beams.s, rapidity=beams.rapidity)
-    min_pt = max(_min_pt(part, pdg_ids, cuts) for part in parts)
-    if min_pt == 0 or isinstance(invariant, BreitWigner):
-        # Back to back with at least this pt, and a narrow peak in s_hat is worth more than pt.
-        min_mass_gev = max(min_mass_gev, 2 * min_pt)
-        return PartonicProduction(s=beams.s, invariant=invariant, min_mass_gev=min_mass_gev)
-    return TransverseProduction(
-        s=beams.s,
-        min_pt_gev=min_pt,
-        max_rapidities=(
-            _max_rapidity(parts[0], pdg_ids, cuts),
-            _max_rapidity(parts[1], pdg_ids, cuts),
-        ),
-    )
+    # --- maps --------------------------------------------------------------------------------
 
+    def _map(self, structure: Structure) -> TreeMap:
+        systems = tuple(self._part(node) for node in structure.systems)
+        return TreeMap(production=self._production(structure), systems=systems)
 
-def _min_pt(part: Leaf | Decay, pdg_ids: tuple[int, ...], cuts: CutsCard) -> float:
-    """The least transverse momentum of a part; back to back with it, so has the other."""
-    if isinstance(part, Decay):
-        return 0.0
-    card = _particle_cuts(pdg_ids[part.leg], cuts)
-    return card.pt_min_gev if card else 0.0
+    def _production(self, structure: Structure) -> Production:
+        setting = self._setting
+        if not setting.hadronic:
+            return LeptonProduction(s=setting.s, rapidity=setting.rapidity)
+        if len(structure.systems) == 1:
+            reach = [setting.cuts.max_rapidity(pdg) for pdg in self._pdg_ids[2:]]
+            return PartonicProduction(s=setting.s, max_rapidity=max(reach))
+        systems = tuple(self._transverse(node) for node in structure.systems)
+        return TransverseProduction(s=setting.s, systems=systems, recoiler=structure.recoiler)
 
+    def _transverse(self, node: Node) -> TransverseSystem:
+        cuts = self._setting.cuts
+        legs = sorted(legs_of(node))
+        max_rapidity = max(cuts.max_rapidity(self._pdg_ids[leg]) for leg in legs)
+        softest = max(cuts.min_pt(self._pdg_ids[leg]) for leg in legs)
+        if isinstance(node, int) and softest > 0:
+            return TransverseSystem(min_pt_gev=softest, max_rapidity=max_rapidity)
+        is_heavy = self._pole(node) > 0
+        return TransverseSystem(
+            soft_pt_gev=0.0 if is_heavy else softest or SOFT_GEV,
+            uses_mass=True,
+            max_rapidity=max_rapidity,
+        )
 
-def _max_rapidity(part: Leaf | Decay, pdg_ids: tuple[int, ...], cuts: CutsCard) -> float:
-    """The largest |y| of a part: that of a system lies between those of its massless legs."""
-    bounds = []
-    for leaf in part.leaves:
-        card = _particle_cuts(pdg_ids[leaf.leg], cuts)
-        # |y| < |eta|, with equality for a massless particle.
-        bounds.append(card.abs_eta_max if card else math.inf)
-    return max(bounds)
+    def _pole(self, node: Node) -> float:
+        """The mass of a leg or of a resonance; the least one of a heavy pair."""
+        if isinstance(node, int):
+            return self._setting.model.mass_gev(self._pdg_ids[node])
+        return self._least_mass(node.legs) if node.kind == "heavy" else node.mass_gev
 
+    def _part(self, node: Node) -> Part:
+        if isinstance(node, int):
+            return Leaf(node, self._pole(node))
+        first, second, *others = (self._part(part) for part in node.parts)
+        for inner in others:  # a resonance with three or more products that no line joins
+            first, second = Decay(first, second, Uniform()), inner
+        return Decay(
+            first,
+            second,
+            self._invariant(node),
+            min_mass_gev=self._least_mass(node.legs),
+            max_mass_gev=self._most_mass(node.legs),
+            angle=self._angle(node),
+        )
 
-def _particle_cuts(pdg_id: int, cuts: CutsCard) -> ParticleCutsCard | None:
-    if is_jet(pdg_id):
-        return cuts.jets
-    return cuts.leptons if is_lepton(pdg_id) else None
+    def _invariant(self, node: Cluster) -> RangeMap:
+        if node.kind == "resonance":
+            return BreitWigner(node.mass_gev, node.width_gev)
+        if node.kind == "chain":
+            return Uniform()
+        least = self._least_mass(node.legs) ** 2
+        distance = max(least - node.mass_gev**2, FLOOR_GEV**2)
+        exponent = 1.5 if node.kind == "heavy" else 1.0
+        return PowerLaw(exponent, shift=distance - least)
 
+    def _angle(self, node: Cluster) -> AngleMap:
+        if node.spacelike_gev is not None:
+            return Spacelike(node.spacelike_gev)
+        pdg_ids = [self._pdg_ids[leg] for leg in node.legs]
+        is_pair = all(isinstance(part, int) for part in node.parts) and len(pdg_ids) == 2
+        if is_pair and all(self._setting.model.mass_gev(pdg) == 0 for pdg in pdg_ids):
+            return Isotropic(max(map(self._setting.cuts.max_rapidity, pdg_ids)))
+        return Isotropic()
 
-def _describe(part: Leaf | Decay, pdg_ids: tuple[int, ...]) -> str:
-    if isinstance(part, Leaf):
-        return particle_name(pdg_ids[part.leg])
-    return f"({_describe(part.first, pdg_ids)} {_describe(part.second, pdg_ids)})"
+    def _least_mass(self, legs: frozenset[int]) -> float:
+        if legs not in self._least_masses:
+            pdg_ids = [self._pdg_ids[leg] for leg in sorted(legs)]
+            masses = [self._setting.model.mass_gev(pdg_id) for pdg_id in pdg_ids]
+            bounds = self._setting.cuts
+            is_all = len(legs) == len(self._pdg_ids) - 2
+            bound = bounds.min_event_mass if is_all and self._setting.hadronic else bounds.min_mass
+            self._least_masses[legs] = bound(pdg_ids, masses)
+        return self._least_masses[legs]
+
+    def _most_mass(self, legs: frozenset[int]) -> float:
+        if len(legs) != 2:
+            return math.inf
+        a, b = (self._pdg_ids[leg] for leg in legs)
+        return self._setting.cuts.max_pair_mass(a, b)
+
+    # --- peaks -------------------------------------------------------------------------------
+
+    def _peaks(self, structure: Structure) -> list[Peak]:
+        """The shapes of a structure's variables, over ranges that do not depend on the event."""
+        s = self._setting.s
+        found = []
+        for cluster in clusters(structure):
+            low = max(self._least_mass(cluster.legs), 1e-3) ** 2
+            found.append(Peak(cluster.legs, self._invariant(cluster), low, s))
+        if self._setting.hadronic and len(structure.systems) > 1:
+            for number, node in enumerate(structure.systems):
+                if number != structure.recoiler:
+                    found.append(self._transverse_peak(node))
+        return found
+
+    def _transverse_peak(self, node: Node) -> Peak:
+        system, s = self._transverse(node), self._setting.s
+        legs = legs_of(node)
+        offset = system.soft_pt_gev**2
+        low = system.min_pt_gev**2 + offset
+        if system.uses_mass:
+            low += max(self._pole(node), self._least_mass(legs)) ** 2
+        return Peak(legs, PowerLaw(EXPONENT), low, s, True, offset, system.uses_mass)
+
+    # --- people ------------------------------------------------------------------------------
+
+    def _resonances(self, structure: Structure) -> list[Resonance]:
+        particles = self._setting.model.particles
+        return [
+            Resonance(
+                pdg_id=cluster.pdg_id,
+                legs=tuple(sorted(cluster.legs)),
+                mass_gev=cluster.mass_gev,
+                width_gev=cluster.width_gev,
+                colour=particles[cluster.pdg_id].colour,
+            )
+            for cluster in clusters(structure)
+            if cluster.kind == "resonance"
+        ]
+
+    def _describe(self, structure: Structure) -> str:
+        names = [self._name(node) for node in structure.systems]
+        if len(names) > 2:
+            names[structure.recoiler] += "*"
+        return " ".join(names)
+
+    def _name(self, node: Node) -> str:
+        particles = self._setting.model.particles
+        if isinstance(node, int):
+            return particles[self._pdg_ids[node]].name
+        inside = " ".join(self._name(part) for part in node.parts)
+        return f"({inside})" + (particles[node.pdg_id].name if node.kind == "resonance" else "")

@@ -71,36 +71,46 @@ class BreitWigner(RangeMap):
 
 @dataclass(frozen=True, slots=True)
 class PowerLaw(RangeMap):
-    """Flattens s^(-exponent), eqs. (C.8)-(C.11) of hep-ph/0008033 for a massless propagator."""
+    """Flattens (s + shift)^(-exponent), eqs. (C.8)-(C.11) of hep-ph/0008033 for a propagator.
+
+    low + shift is to be positive.
+    """
 
     exponent: float
+    shift: float = 0.0
+    """Minus the pole, or a scale below which the shape is flat."""
 
     def forward(self, r: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        log_ratio = (high / low).log()
+        start = low + self.shift
+        log_ratio = ((high + self.shift) / start).log()
         if self.exponent == 1:
-            s = low * (r * log_ratio).exp()
+            log_value = r * log_ratio
         else:
             power = 1 - self.exponent
-            s = low * (torch.log1p(r * torch.expm1(power * log_ratio)) / power).exp()
+            log_value = torch.log1p(r * torch.expm1(power * log_ratio)) / power
+            log_value = torch.minimum(log_value, log_ratio)  # rounding may leave the range
+        # s - low, not s: a value near the lower end keeps its digits.
+        s = low + start * torch.expm1(log_value)
         s = torch.minimum(torch.maximum(s, low), high)
-        return s, self._log_derivative(s, low, log_ratio)
+        return s, self._log_derivative(log_value, start, log_ratio)
 
     def inverse(self, value: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        log_ratio = (high / low).log()
-        log_value = (value / low).log()
+        start = low + self.shift
+        log_ratio = ((high + self.shift) / start).log()
+        log_value = torch.log1p((value - low) / start)
         if self.exponent == 1:
             r = log_value / log_ratio
         else:
             power = 1 - self.exponent
             r = torch.expm1(power * log_value) / torch.expm1(power * log_ratio)
-        return r, -self._log_derivative(value, low, log_ratio)
+        return r, -self._log_derivative(log_value, start, log_ratio)
 
-    def _log_derivative(self, s: Tensor, low: Tensor, log_ratio: Tensor) -> Tensor:
+    def _log_derivative(self, log_value: Tensor, start: Tensor, log_ratio: Tensor) -> Tensor:
         if self.exponent == 1:
-            return (s * log_ratio).log()
+            return (start * log_ratio).log() + log_value
         power = 1 - self.exponent
         norm = torch.expm1(power * log_ratio) / power
-        return (norm * low).log() + self.exponent * (s / low).log()
+        return (norm * start).log() + self.exponent * log_value
 
 
 @dataclass(frozen=True, slots=True)

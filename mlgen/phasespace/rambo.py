@@ -18,7 +18,7 @@ from torch import Tensor
 from mlgen.core import Channel, PhaseSpace, PhaseSpacePoints, SubprocessGroup
 from mlgen.errors import CardError
 from mlgen.phasespace.invariants import PowerLaw, RangeMap, Uniform
-from mlgen.physics.model import StandardModel
+from mlgen.physics.model import Model
 
 _TINY = 1e-30
 """How far from 0 and 1 numbers are kept, and kinetic energies in GeV from 0: else 0 / 0 at the faces."""
@@ -144,7 +144,7 @@ class RamboPhaseSpace(PhaseSpace):
 
 def build_rambo(
     groups: Sequence[SubprocessGroup],
-    model: StandardModel,
+    model: Model,
     energies_gev: tuple[float, float],
     hadronic: bool,
     min_mass_gev: float = 0.0,

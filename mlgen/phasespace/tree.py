@@ -1,24 +1,24 @@
 """Phase space as a tree: r -> invariants, production, decays -> momenta, and back.
 
 The invariants of intermediate systems are drawn first, from the leaves to the root, each in the
-largest range that the beams' energy leaves it; the production of the two systems at the root comes
-next. So a resonance keeps its place in the unit cube whatever the rest does.
+largest range that the beams' energy leaves it; the production of the systems comes next, then their
+decays. So a resonance keeps its place in the unit cube whatever the rest does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from mlgen.core import PhaseSpacePoints
-from mlgen.phasespace.acceptance import cos_theta_range
-from mlgen.phasespace.invariants import RangeMap, Uniform
-from mlgen.phasespace.production import Production, boost_along_beam
-from mlgen.physics.kinematics import boost, boost_back, kallen, mass_squared, rapidity
+from mlgen.phasespace.angles import AngleMap, Isotropic, Parent
+from mlgen.phasespace.invariants import RangeMap
+from mlgen.phasespace.production import LeptonProduction, Production
+from mlgen.phasespace.vectors import back_to_back, from_rest, pair_mass_squared, to_rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,6 @@ class Leaf:
     leg: int
     """Its index among the external legs, incoming first."""
     mass_gev: float
-
-    @property
-    def legs(self) -> tuple[int, ...]:
-        return (self.leg,)
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
@@ -48,20 +44,23 @@ class Decay:
     """Draws its mass squared, GeV²."""
     min_mass_gev: float = 0.0
     """A lower bound on its mass from cuts; the masses of the parts hold in any case."""
-    max_rapidity: float = math.inf
-    """The largest |y| that cuts leave to both parts, where they are massless legs."""
-
-    @property
-    def legs(self) -> tuple[int, ...]:
-        return self.first.legs + self.second.legs
+    max_mass_gev: float = math.inf
+    """An upper one."""
+    angle: AngleMap = field(default_factory=Isotropic)
+    """Draws the direction of the first part."""
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
         return self.first.leaves + self.second.leaves
 
+    @property
+    def parts(self) -> tuple[Part, Part]:
+        return self.first, self.second
+
 
 Part = Leaf | Decay
-_Invariants = dict[tuple[int, ...], Tensor]
+_Invariants = dict[Decay, Tensor]
+_Momenta = dict[Part, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,159 +68,212 @@ class TreeMap:
     """The map of one topology.
 
     Columns of r: the invariants of the decays, from the leaves up; those of the production;
-    azimuth and cos θ of each decay, the first azimuth in half a turn; last the one flat column,
-    which holds the azimuth of the event, its orientation, and whether it is reflected in the plane
-    of the beams and the production. A tree-level |M|² without complex phases does not depend on
-    that reflection, so samplers need not learn it; what Z widths leave of it is still integrated.
+    azimuth and cos θ of each decay; last the one flat column, which holds the azimuth of the event,
+    its orientation, and whether it is reflected in the plane of the beams and the leading system. A
+    tree-level |M|² without complex phases does not depend on that reflection, so samplers need not
+    learn it; what widths leave of it is still integrated. The first azimuth among the columns
+    takes half a turn therefore, and the only system of an event has none.
     """
 
     production: Production
-    first: Part
-    second: Part
+    systems: tuple[Part, ...]
 
     def __post_init__(self) -> None:
-        masses = [
-            torch.tensor([_least_mass(part)], dtype=torch.float64)
-            for part in (self.first, self.second)
-        ]
-        if not bool(self.production.max_invariant(masses[1]) > masses[0].square()):
+        if self.production.n_systems != len(self.systems):
+            raise ValueError("the production makes another number of systems")
+        if not sum(map(_least_mass, self.systems)) ** 2 < self.production.s:
             raise ValueError("the final state needs more energy than the beams have")
 
     @property
     def n_dim(self) -> int:
-        return 3 * len(list(self._decays())) + self.production.n_dim
+        return self.production.n_dim + 3 * len(self._decays) - self._n_fixed
 
     @property
     def n_ext(self) -> int:
-        return 2 + len(self.first.legs) + len(self.second.legs)
+        return 2 + len(self._leaves)
 
     def forward(self, r: Tensor, channel: Tensor, n_orientations: Tensor) -> PhaseSpacePoints:
         """Map r (n, n_dim + 1) to points; `n_orientations` (n,) is 1 or 2."""
-        columns = iter(r.unbind(1))
+        columns = iter(r.T.contiguous())
         # The 2 pi of each decay's azimuth cancels the 1 / (2 pi) of its invariant.
         log_jac = n_orientations.to(r).log()
-        invariants: _Invariants = {}
-        for decay in self._decays():
-            low, high = self._range(decay, invariants, r)
-            invariants[decay.legs], step = decay.invariant.forward(next(columns), low, high)
-            log_jac = log_jac + step
-        s1, s2 = (_invariant(part, invariants, r) for part in (self.first, self.second))
-        chosen = torch.stack([next(columns) for _ in range(self.production.n_dim)], dim=1)
-        x, first, second, step = self.production.forward(chosen, s1, s2)
-        log_jac = log_jac + step
-        momenta = r.new_zeros((len(r), self.n_ext, 4))
-        systems: list[tuple[Part, Tensor]] = [(self.second, second), (self.first, first)]
-        incoming = first + second
-        while systems:
-            part, momentum = systems.pop()
-            if isinstance(part, Leaf):
-                momenta[:, part.leg] = momentum
+        drawn: _Invariants = {}
+        for decay in self._decays:
+            if self._is_fixed(decay):
+                drawn[decay] = r.new_full((len(r),), self.production.s)
                 continue
-            s = invariants[part.legs]
-            s1, s2 = (_invariant(p, invariants, r) for p in (part.first, part.second))
-            turns = 0.5 if part is self._leading else 1.0
-            phi = 2 * math.pi * turns * next(columns)
-            bounds = cos_theta_range(momentum, phi, part.max_rapidity)
-            cos_theta, step = Uniform().forward(next(columns), *bounds)
-            daughter = _from_rest(_isotropic(s, s1, s2, cos_theta, phi), momentum)
-            log_jac = log_jac + step + _log_two_body(s, s1, s2)
-            systems += [(part.second, momentum - daughter), (part.first, daughter)]
-        momenta[:, 0, 0] = momenta[:, 0, 3] = 0.5 * (incoming[:, 0] + incoming[:, 3])
-        momenta[:, 1, 0] = 0.5 * (incoming[:, 0] - incoming[:, 3])
-        momenta[:, 1, 3] = -momenta[:, 1, 0]
-        turn = next(columns) * n_orientations * self._n_reflections
-        copy = torch.minimum(turn.floor(), n_orientations * self._n_reflections - 1)
-        mirrored, reflected = copy >= self._n_reflections, copy % self._n_reflections == 1
-        azimuth = 2 * math.pi * (turn - copy)
-        _, *spatial = momenta.unbind(-1)
-        spatial = _mirror(_rotate(_reflect(spatial, reflected), azimuth), mirrored)
-        # Differences and boosts leave E² - p² off by rounding; matrix elements want it exact.
-        px, py, pz = spatial
-        energy = (px * px + py * py + pz * pz + self._masses_squared(r)).sqrt()
-        momenta = torch.stack([energy, px, py, pz], dim=-1)
-        return PhaseSpacePoints(momenta=momenta, x=x, channel=channel, log_jac=log_jac)
+            bounds = self._range(decay, drawn, r)
+            drawn[decay], step = decay.invariant.forward(next(columns), *bounds)
+            log_jac = log_jac + step
+        s = [_invariant(part, drawn, r) for part in self.systems]
+        produced = self.production.forward([next(columns) for _ in range(self.production.n_dim)], s)
+        log_jac = log_jac + produced.log_jac
+        momenta: _Momenta = dict(zip(self.systems, produced.systems, strict=True))
+        second_beam = _second_beam(produced.systems)
+        half_turn = self.production.across is None
+        for decay in reversed(self._decays):
+            if self._is_only(decay):
+                phi = torch.zeros_like(log_jac)
+            else:
+                phi = (math.pi if half_turn else 2 * math.pi) * next(columns)
+                half_turn = False
+            parent, step = _parent(decay, drawn, momenta[decay], second_beam)
+            direction, step_angle = decay.angle.forward(next(columns), phi, parent)
+            at_rest = torch.cat([parent.energy[None], parent.p * direction])
+            momenta[decay.first] = from_rest(at_rest, parent.momentum, parent.mass)
+            momenta[decay.second] = momenta[decay] - momenta[decay.first]
+            log_jac = log_jac + step + step_angle
+        return self._points(momenta, produced.x, log_jac, channel, next(columns), n_orientations)
 
     def inverse(self, points: PhaseSpacePoints, n_orientations: Tensor) -> tuple[Tensor, Tensor]:
         """Map points back to r (n, n_dim + 1), and ln |dr / dx1 dx2 dPhi_n|."""
-        mirrored = points.momenta[:, 0, 3] < 0
-        energy, *spatial = points.momenta.unbind(-1)
-        spatial = _mirror(spatial, mirrored)
-        px, py = (p[:, self.first.legs].sum(1) for p in spatial[:2])
-        azimuth = torch.remainder(torch.atan2(py, px), 2 * math.pi)
-        spatial = _rotate(spatial, -azimuth)
-        reflected = torch.zeros_like(mirrored)
-        if self._leading is not None:
-            reflected = spatial[1][:, self._leading.first.legs].sum(1) < 0
-            spatial = _reflect(spatial, reflected)
-        momenta = torch.stack([energy, *spatial], dim=-1)
-        copy = mirrored.to(azimuth) * self._n_reflections + reflected.to(azimuth)
-        turn = (azimuth / (2 * math.pi) + copy) / (n_orientations * self._n_reflections)
+        momenta, turn = self._turned(points, n_orientations)
         log_jac = -n_orientations.to(turn).log()
         columns = []
-        invariants: _Invariants = {}
-        for decay in self._decays():
-            low, high = self._range(decay, invariants, momenta)
-            s = mass_squared(momenta[:, decay.legs].sum(1))
-            r, step = decay.invariant.inverse(s, low, high)
-            invariants[decay.legs] = s
+        drawn: _Invariants = {}
+        for decay in self._decays:
+            if self._is_fixed(decay):
+                drawn[decay] = torch.full_like(turn, self.production.s)
+                continue
+            bounds = self._range(decay, drawn, turn)
+            s1, s2 = (_invariant(part, drawn, turn) for part in decay.parts)
+            drawn[decay] = pair_mass_squared(momenta[decay.first], s1, momenta[decay.second], s2)
+            r, step = decay.invariant.inverse(drawn[decay], *bounds)
             columns.append(r)
             log_jac = log_jac + step
-        s1, s2 = (_invariant(part, invariants, momenta) for part in (self.first, self.second))
-        first, second = (momenta[:, part.legs].sum(1) for part in (self.first, self.second))
-        r, step = self.production.inverse(points.x, first, second, s1, s2)
-        columns += r.unbind(1)
+        s = [_invariant(part, drawn, turn) for part in self.systems]
+        found, step = self.production.inverse(points.x.T, [momenta[p] for p in self.systems], s)
+        columns += found
         log_jac = log_jac + step
-        systems: list[Part] = [self.second, self.first]
-        while systems:
-            part = systems.pop()
-            if isinstance(part, Leaf):
-                continue
-            s1, s2 = (_invariant(p, invariants, momenta) for p in (part.first, part.second))
-            total = momenta[:, part.legs].sum(1)
-            daughter = _to_rest(momenta[:, part.first.legs].sum(1), total)
-            phi = torch.atan2(daughter[:, 2], daughter[:, 1])
-            cos_theta = daughter[:, 3] / daughter[:, 1:].norm(dim=1)
-            turns = 0.5 if part is self._leading else 1.0
-            bounds = cos_theta_range(total, phi, part.max_rapidity)
-            r, step = Uniform().inverse(cos_theta, *bounds)
-            columns += [torch.remainder(phi / (2 * math.pi), 1) / turns, r]
-            log_jac = log_jac + step - _log_two_body(invariants[part.legs], s1, s2)
-            systems += [part.second, part.first]
+        second_beam = _second_beam([momenta[p] for p in self.systems])
+        half_turn = self.production.across is None
+        for decay in reversed(self._decays):
+            parent, step = _parent(decay, drawn, momenta[decay], second_beam)
+            at_rest = to_rest(momenta[decay.first], parent.momentum, parent.mass)
+            direction = at_rest[1:] / at_rest[1:].square().sum(0).sqrt()
+            r, phi, step_angle = decay.angle.inverse(direction, parent)
+            if not self._is_only(decay):
+                turns = torch.remainder(phi / (2 * math.pi), 1)
+                columns.append(turns * 2 if half_turn else turns)
+                half_turn = False
+            columns.append(r)
+            log_jac = log_jac - step + step_angle
         return torch.stack([*columns, turn], dim=1), log_jac
 
-    @property
-    def _leading(self) -> Decay | None:
-        """The decay whose azimuth takes half a turn; None where there are none."""
-        return next((part for part in (self.first, self.second) if isinstance(part, Decay)), None)
+    def log_density(self, points: PhaseSpacePoints, n_orientations: Tensor) -> Tensor:
+        """ln |dr / dx1 dx2 dPhi_n| (n,); -inf where the map does not reach."""
+        return self.inverse(points, n_orientations)[1].nan_to_num(nan=-math.inf)
 
     @property
-    def _n_reflections(self) -> int:
-        return 1 if self._leading is None else 2
+    def _decays(self) -> list[Decay]:
+        """Those below a decay come before it."""
+        return [decay for part in self.systems for decay in _decays(part)]
 
-    def _decays(self) -> Iterator[Decay]:
-        yield from _decays(self.first)
-        yield from _decays(self.second)
+    @property
+    def _leaves(self) -> list[Leaf]:
+        leaves = [leaf for part in self.systems for leaf in part.leaves]
+        return sorted(leaves, key=lambda leaf: leaf.leg)
 
-    def _masses_squared(self, like: Tensor) -> Tensor:
-        leaves = sorted(self.first.leaves + self.second.leaves, key=lambda leaf: leaf.leg)
-        return like.new_tensor([0.0, 0.0, *(leaf.mass_gev**2 for leaf in leaves)])
+    @property
+    def _n_fixed(self) -> int:
+        """Of the only system of an event: its azimuth, and where the beams fix it, its mass."""
+        return sum(self._is_only(d) + self._is_fixed(d) for d in self._decays)
+
+    def _is_only(self, decay: Decay) -> bool:
+        return self.production.n_systems == 1 and decay is self.systems[0]
+
+    def _is_fixed(self, decay: Decay) -> bool:
+        return isinstance(self.production, LeptonProduction) and self._is_only(decay)
+
+    @property
+    def _across(self) -> Part | None:
+        """What moves out of the plane of the beams and the leading system; None where nothing does."""
+        if self.production.across is not None:
+            return self.systems[self.production.across]
+        return next((d.first for d in reversed(self._decays) if not self._is_only(d)), None)
 
     def _range(self, node: Decay, drawn: _Invariants, like: Tensor) -> tuple[Tensor, Tensor]:
         """The bounds on the mass squared of a decaying system, given those drawn before it."""
         low = _least_mass_given(node, drawn, like)
-        side, other = self.first, self.second
-        if not set(node.legs) <= set(side.legs):
-            side, other = other, side
-        # The other side of the production first, then what shares this side with the node.
-        high = self.production.max_invariant(_least_mass_given(other, drawn, like)).sqrt()
-        while isinstance(side, Decay) and side is not node:
-            inner, sibling = side.first, side.second
-            if not set(node.legs) <= set(inner.legs):
-                inner, sibling = sibling, inner
-            high = high - _least_mass_given(sibling, drawn, like)
-            side = inner
-        # Rounding may put the ends of an empty range the wrong way round.
+        others = torch.zeros_like(low)
+        for part in _outside(node, self.systems):
+            others = others + _least_mass_given(part, drawn, like)
+        high = (math.sqrt(self.production.s) - others).clamp(max=node.max_mass_gev)
+        # Rounding, or a window of cuts, may put the ends of an empty range the wrong way round.
         return low.square(), torch.maximum(low, high).square()
+
+    def _points(
+        self,
+        momenta: _Momenta,
+        x: Tensor,
+        log_jac: Tensor,
+        channel: Tensor,
+        flat: Tensor,
+        n_orientations: Tensor,
+    ) -> PhaseSpacePoints:
+        """Turn, reflect and mirror the event by the flat number, and put its legs in order."""
+        leaves = self._leaves
+        n_reflections = 1 if self._across is None else 2
+        turn = flat * n_orientations * n_reflections
+        copy = torch.minimum(turn.floor(), n_orientations * n_reflections - 1)
+        mirrored, reflected = copy >= n_reflections, copy % n_reflections == 1
+        azimuth = 2 * math.pi * (turn - copy)
+        all_legs = torch.stack([momenta[leaf] for leaf in leaves], dim=1)
+        sums = all_legs[0].sum(0), all_legs[3].sum(0)
+        px, py, pz = _rotate(all_legs[1], _sign(reflected) * all_legs[2], all_legs[3], azimuth)
+        py, pz = _sign(mirrored) * py, _sign(mirrored) * pz
+        masses_squared = log_jac.new_tensor([[leaf.mass_gev**2] for leaf in leaves])
+        # Differences and boosts leave E² - p² off by rounding; matrix elements want it exact.
+        energy = (px * px + py * py + pz * pz + masses_squared).sqrt()
+        result = log_jac.new_zeros((len(log_jac), self.n_ext, 4))
+        result[:, 2:] = torch.stack([energy, px, py, pz]).permute(2, 1, 0)
+        result[:, 0, 0] = 0.5 * (sums[0] + sums[1])
+        result[:, 1, 0] = 0.5 * (sums[0] - sums[1])
+        result[:, 0, 3] = _sign(mirrored) * result[:, 0, 0]
+        result[:, 1, 3] = -_sign(mirrored) * result[:, 1, 0]
+        return PhaseSpacePoints(momenta=result, x=x.T, channel=channel, log_jac=log_jac)
+
+    def _turned(self, points: PhaseSpacePoints, n_orientations: Tensor) -> tuple[_Momenta, Tensor]:
+        """The momenta of all parts with the event turned back, and the flat number that turned it."""
+        energy, px, py, pz = points.momenta[:, 2:].permute(2, 1, 0).contiguous()
+        mirrored = points.momenta[:, 0, 3] < 0
+        py, pz = _sign(mirrored) * py, _sign(mirrored) * pz
+        leading = self.systems[self.production.leading]
+        if self.production.n_systems == 1 and isinstance(leading, Decay):
+            leading = leading.first
+        legs = [leaf.leg - 2 for leaf in leading.leaves]
+        azimuth = torch.atan2(py[legs].sum(0), px[legs].sum(0))
+        px, py, pz = _rotate(px, py, pz, -azimuth)
+        reflected = torch.zeros_like(mirrored)
+        if self._across is not None:
+            reflected = py[[leaf.leg - 2 for leaf in self._across.leaves]].sum(0) < 0
+            py = _sign(reflected) * py
+        n_reflections = 1 if self._across is None else 2
+        copy = mirrored.to(azimuth) * n_reflections + reflected.to(azimuth)
+        turn = torch.remainder(azimuth / (2 * math.pi), 1) + copy
+        by_leg = torch.stack([energy, px, py, pz]).unbind(1)
+        momenta: _Momenta = {leaf: by_leg[leaf.leg - 2] for leaf in self._leaves}
+        for decay in self._decays:
+            momenta[decay] = momenta[decay.first] + momenta[decay.second]
+        return momenta, turn / (n_orientations * n_reflections)
+
+
+def _parent(
+    decay: Decay, drawn: _Invariants, momentum: Tensor, second_beam: Tensor
+) -> tuple[Parent, Tensor]:
+    """A system about to decay, and ln of dPhi_2 / (dcos θ dφ / 2 pi) over 2 pi: p / (16 pi² m)."""
+    s = drawn[decay]
+    s1, s2 = (_invariant(part, drawn, s) for part in decay.parts)
+    mass = s.sqrt()
+    energy, p = back_to_back(s, s1, s2)
+    parent = Parent(momentum=momentum, mass=mass, energy=energy, p=p, second_beam=second_beam)
+    return parent, (p / (16 * math.pi**2 * mass)).log()
+
+
+def _second_beam(systems: Sequence[Tensor]) -> Tensor:
+    """The energy (n,) of the incoming leg along -z, from all that comes out."""
+    total = torch.stack([p[0] - p[3] for p in systems])
+    return 0.5 * total.sum(0)
 
 
 def _decays(part: Part) -> Iterator[Decay]:
@@ -232,6 +284,18 @@ def _decays(part: Part) -> Iterator[Decay]:
         yield part
 
 
+def _outside(node: Decay, systems: tuple[Part, ...]) -> list[Part]:
+    """The largest parts that have no leg in common with a node."""
+    mine = set(node.leaves)
+    found: list[Part] = []
+    for part in systems:
+        if mine.isdisjoint(part.leaves):
+            found.append(part)
+        elif isinstance(part, Decay) and part is not node:
+            found += _outside(node, part.parts)
+    return found
+
+
 def _least_mass(part: Part) -> float:
     if isinstance(part, Leaf):
         return part.mass_gev
@@ -240,8 +304,8 @@ def _least_mass(part: Part) -> float:
 
 def _least_mass_given(part: Part, drawn: _Invariants, like: Tensor) -> Tensor:
     """The least mass of a part, (n,), where some invariants have been drawn."""
-    if isinstance(part, Decay) and part.legs not in drawn:
-        first, second = (_least_mass_given(p, drawn, like) for p in (part.first, part.second))
+    if isinstance(part, Decay) and part not in drawn:
+        first, second = (_least_mass_given(p, drawn, like) for p in part.parts)
         return (first + second).clamp(min=part.min_mass_gev)
     return _invariant(part, drawn, like).sqrt()
 
@@ -249,58 +313,15 @@ def _least_mass_given(part: Part, drawn: _Invariants, like: Tensor) -> Tensor:
 def _invariant(part: Part, drawn: _Invariants, like: Tensor) -> Tensor:
     if isinstance(part, Leaf):
         return like.new_full((len(like),), part.mass_gev**2)
-    return drawn[part.legs]
+    return drawn[part]
 
 
-def _log_two_body(s: Tensor, s1: Tensor, s2: Tensor) -> Tensor:
-    """ln of dPhi_2 / (dcos θ dφ / 2 pi) over 2 pi: lambda^(1/2)(s, s1, s2) / (32 pi² s)."""
-    return 0.5 * kallen(s, s1, s2).log() - (32 * math.pi**2 * s).log()
+def _rotate(px: Tensor, py: Tensor, pz: Tensor, azimuth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Turn momenta, each component (k, n), by an azimuth (n,) around the beam."""
+    cos, sin = azimuth.cos(), azimuth.sin()
+    return cos * px - sin * py, sin * px + cos * py, pz
 
 
-def _isotropic(s: Tensor, s1: Tensor, s2: Tensor, cos_theta: Tensor, phi: Tensor) -> Tensor:
-    """The first momentum of a two-body decay at rest, (n, 4)."""
-    root_s = s.sqrt()
-    energy = (s + s1 - s2) / (2 * root_s)
-    p = kallen(s, s1, s2).clamp(min=0).sqrt() / (2 * root_s)
-    p_t = p * ((1 - cos_theta) * (1 + cos_theta)).clamp(min=0).sqrt()
-    return torch.stack([energy, p_t * phi.cos(), p_t * phi.sin(), p * cos_theta], dim=1)
-
-
-def _from_rest(momentum: Tensor, parent: Tensor) -> Tensor:
-    """From the rest frame of a parent, reached transversely after a boost along the beam.
-
-    In that frame, of Collins and Soper, PR D16 (1977) 2219, the beams lie at equal angles to
-    the z axis; a cut on rapidity bounds the same angles whatever the parent's rapidity.
-    """
-    y = rapidity(parent)
-    return boost_along_beam(boost(momentum, boost_along_beam(parent, -y)), y)
-
-
-def _to_rest(momentum: Tensor, parent: Tensor) -> Tensor:
-    """The inverse of `_from_rest`."""
-    y = rapidity(parent)
-    return boost_back(boost_along_beam(momentum, -y), boost_along_beam(parent, -y))
-
-
-def _rotate(spatial: list[Tensor], azimuth: Tensor) -> list[Tensor]:
-    """Turn (px, py, pz), each (n, k), by an azimuth (n,) around the beam."""
-    px, py, pz = spatial
-    cos, sin = azimuth.cos()[:, None], azimuth.sin()[:, None]
-    return [cos * px - sin * py, sin * px + cos * py, pz]
-
-
-def _reflect(spatial: list[Tensor], reflected: Tensor) -> list[Tensor]:
-    """Turn py around where `reflected` (n,)."""
-    px, py, pz = spatial
-    return [px, _sign(reflected, py) * py, pz]
-
-
-def _mirror(spatial: list[Tensor], mirrored: Tensor) -> list[Tensor]:
-    """Turn by pi about the x axis where `mirrored` (n,)."""
-    px, py, pz = spatial
-    sign = _sign(mirrored, py)
-    return [px, sign * py, sign * pz]
-
-
-def _sign(negative: Tensor, like: Tensor) -> Tensor:
-    return torch.where(negative, -1.0, 1.0).to(like)[:, None]
+def _sign(negative: Tensor) -> Tensor:
+    """-1 where `negative`, else 1: float64 (n,)."""
+    return 1 - 2 * negative.to(torch.float64)

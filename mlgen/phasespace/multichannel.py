@@ -1,0 +1,96 @@
+"""The phase space of a process: the maps of all its channels in one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mlgen.core import Channel, PhaseSpace, PhaseSpacePoints
+from mlgen.phasespace.priors import Prior
+from mlgen.phasespace.tree import TreeMap
+
+
+class MultiChannel(PhaseSpace):
+    """Channels with a map each, and for each group what shares the integrand among them.
+
+    Channels with the same map, as those of groups that differ in flavour only, share one batched
+    pass.
+    """
+
+    n_flat = 1
+
+    def __init__(
+        self,
+        channels: Sequence[Channel],
+        maps: Sequence[TreeMap],
+        n_orientations: Sequence[int],
+        priors: Sequence[Prior],
+    ) -> None:
+        """Join the maps of channels, (n_channels,) each, and the priors of groups.
+
+        Args:
+            channels: those of a group next to each other.
+            n_orientations: of each channel.
+            priors: one for each group.
+
+        Raises:
+            ValueError: the maps differ in their number of dimensions.
+        """
+        if len({tree_map.n_dim for tree_map in maps}) != 1:
+            raise ValueError("the maps of a process need the same number of dimensions")
+        self.channels = tuple(channels)
+        self.n_dim = maps[0].n_dim
+        self._distinct = list(dict.fromkeys(maps))
+        self._map_of_channel = torch.tensor([self._distinct.index(m) for m in maps])
+        self._n_orientations = torch.tensor(n_orientations)
+        self._priors = tuple(priors)
+        group = torch.tensor([channel.group for channel in channels])
+        self._group_of_channel = group
+        first = torch.searchsorted(group, torch.arange(len(priors)))
+        self._number_in_group = torch.arange(len(group)) - first[group]
+
+    def forward(self, r: Tensor, channel: Tensor) -> PhaseSpacePoints:
+        orientations = self._n_orientations.to(channel.device)[channel]
+        if len(self._distinct) == 1:
+            return self._distinct[0].forward(r, channel, orientations)
+        points = PhaseSpacePoints(
+            momenta=r.new_empty((len(r), self._distinct[0].n_ext, 4)),
+            x=r.new_empty((len(r), 2)),
+            channel=channel,
+            log_jac=r.new_empty(len(r)),
+        )
+        for index, at in parts(self._map_of_channel, channel):
+            made = self._distinct[index].forward(r[at], channel[at], orientations[at])
+            points.momenta[at], points.x[at], points.log_jac[at] = (
+                made.momenta,
+                made.x,
+                made.log_jac,
+            )
+        return points
+
+    def inverse(self, points: PhaseSpacePoints) -> tuple[Tensor, Tensor]:
+        orientations = self._n_orientations.to(points.channel.device)[points.channel]
+        r = points.log_jac.new_empty((len(points), self.n_dim + self.n_flat))
+        log_jac = torch.empty_like(points.log_jac)
+        for index, at in parts(self._map_of_channel, points.channel):
+            r[at], log_jac[at] = self._distinct[index].inverse(points.select(at), orientations[at])
+        return r, log_jac
+
+    def log_prior(self, points: PhaseSpacePoints) -> Tensor:
+        result = torch.zeros_like(points.log_jac)
+        number = self._number_in_group.to(points.channel.device)[points.channel]
+        for index, at in parts(self._group_of_channel, points.channel):
+            prior = self._priors[index]
+            if not prior.is_trivial:
+                result[at] = prior(points.select(at), number[at])
+        return result
+
+
+def parts(kind_of_channel: Tensor, channel: Tensor) -> list[tuple[int, Tensor]]:
+    """Each kind of channel that occurs among channels (n,), with the indices of its points."""
+    kind = kind_of_channel.to(channel.device)[channel]
+    counts = kind.bincount().tolist()
+    split = torch.split(kind.argsort(stable=True), counts)
+    return [(index, at) for index, at in enumerate(split) if len(at)]
