@@ -44,6 +44,8 @@ class Diagram:
     """Smaller sets of legs first."""
     vertices: tuple[tuple[int, ...], ...]
     """The particles that meet at each vertex, all flowing in, each tuple sorted: first the vertex of leg 0, then the far end of each propagator."""
+    lines: tuple[tuple[frozenset[int], ...], ...]
+    """The legs on the far side of each line at each vertex, as `vertices` has its particle; leg 0 for the line that it is."""
     orders: tuple[tuple[str, int], ...]
     """`(("QCD", 1), ("QED", 2))`: powers of the couplings in the amplitude."""
 
@@ -106,28 +108,32 @@ def group_diagrams(group: SubprocessGroup, ufo_folder: str = "") -> tuple[Diagra
 def _read(pdg_ids: tuple[int, ...], diagram: Any, model: DiagramModel) -> Diagram:
     lines = [_read_propagator(len(pdg_ids), line, model) for line in diagram.propagators()]
     propagators = tuple(sorted(lines, key=lambda p: (len(p.legs), sorted(p.legs))))
+    vertices = _vertices(pdg_ids, propagators, model)
     return Diagram(
         propagators=propagators,
-        vertices=_vertices(pdg_ids, propagators, model),
+        vertices=tuple(tuple(pdg_id for pdg_id, _ in vertex) for vertex in vertices),
+        lines=tuple(tuple(frozenset(legs) for _, legs in vertex) for vertex in vertices),
         orders=tuple(sorted(diagram.orders().items())),
     )
 
 
 def _vertices(
     pdg_ids: tuple[int, ...], propagators: tuple[Propagator, ...], model: DiagramModel
-) -> tuple[tuple[int, ...], ...]:
+) -> list[list[tuple[int, list[int]]]]:
+    """What flows into each vertex, and the legs on the far side of its line, sorted."""
     flowing_in = [pdg_ids[0], pdg_ids[1], *(model.conjugate(p) for p in pdg_ids[2:])]
     ends = [(frozenset({leg}), pdg_id) for leg, pdg_id in enumerate(flowing_in)]
     # From its near end a line flows out: as its antiparticle flowing in.
     ends += [(p.legs, model.conjugate(p.pdg_id)) for p in propagators]
-    far_ends = [(frozenset(range(len(pdg_ids))), pdg_ids[0])]
-    far_ends += [(p.legs, p.pdg_id) for p in propagators]
+    everything = frozenset(range(len(pdg_ids)))
     found = []
-    for legs, pdg_id in far_ends:
+    for legs, pdg_id in [(everything, pdg_ids[0]), *((p.legs, p.pdg_id) for p in propagators)]:
         below = [end for end in ends[1:] if end[0] < legs]
         children = [end for end in below if not any(end[0] < other[0] for other in below)]
-        found.append(tuple(sorted([pdg_id, *(child[1] for child in children)])))
-    return tuple(found)
+        near_line = [0] if legs == everything else sorted(legs)
+        lines = [(pdg_id, near_line), *((child, sorted(inside)) for inside, child in children)]
+        found.append(sorted(lines))
+    return found
 
 
 def _read_propagator(n_ext: int, line: Any, model: DiagramModel) -> Propagator:

@@ -3,42 +3,49 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from mlgen.cards import ProcessCard
 from mlgen.core import SubprocessGroup
-from mlgen.errors import ProcessError
-from mlgen.physics.diagrams import generate_diagrams
+from mlgen.errors import CardError, ProcessError
+from mlgen.physics.diagrams import Diagram, generate_diagrams
+from mlgen.physics.grouping import AmplitudeComparison, Assignment
+from mlgen.physics.model import STANDARD_PARTICLES, Model
 
 GLUON = 21
 LIGHT_QUARKS = (1, 2, 3, 4)
-"""Massless in this model; b is massive, and no part of p or j."""
+"""Massless in the Standard Model here; b is massive, and no part of p or j."""
 LEPTONS = (11, 13, 15)
 NEUTRINOS = (12, 14, 16)
 
-NAMES = {
-    "d": 1, "u": 2, "s": 3, "c": 4, "b": 5, "t": 6,
-    "d~": -1, "u~": -2, "s~": -3, "c~": -4, "b~": -5, "t~": -6,
-    "e-": 11, "e+": -11, "mu-": 13, "mu+": -13, "ta-": 15, "ta+": -15,
-    "ve": 12, "ve~": -12, "vm": 14, "vm~": -14, "vt": 16, "vt~": -16,
-    "g": 21, "a": 22, "z": 23, "w+": 24, "w-": -24, "h": 25,
-}  # fmt: skip
-"""Particles as MadGraph writes them, and their PDG ids."""
+MAX_OUTGOING = 6
 
-_PARTONS = (GLUON, *LIGHT_QUARKS, *(-q for q in LIGHT_QUARKS))
-MULTIPARTICLES = {"p": _PARTONS, "j": _PARTONS, "l-": (11, 13), "l+": (-11, -13)}
-
-_PDG_NAMES = {pdg_id: name for name, pdg_id in NAMES.items()}
-_BEAMS = {"p": 2212, **{name: NAMES[name] for name in ("e-", "e+", "mu-", "mu+")}}
+_BEAMS = {"p": 2212, "e-": 11, "e+": -11, "mu-": 13, "mu+": -13}
+_FIXED_MULTIPARTICLES = {
+    "l-": (11, 13),
+    "l+": (-11, -13),
+    "vl": (12, 14, 16),
+    "vl~": (-12, -14, -16),
+}
+_BOUND = re.compile(r"(?<!\S)([A-Za-z]\w*)\s*(<=|=)\s*(\d+)\s*$")
 
 
-def particle_name(pdg_id: int) -> str:
-    """The name of a particle in process strings."""
-    return _PDG_NAMES[pdg_id]
+def particle_name(pdg_id: int, model: Model | None = None) -> str:
+    """The name of a particle in process strings; its number where the model lacks it."""
+    particles = STANDARD_PARTICLES if model is None else model.particles
+    return particles[pdg_id].name if pdg_id in particles else str(pdg_id)
 
 
-def process_name(pdg_ids: Sequence[int]) -> str:
+def process_name(pdg_ids: Sequence[int], model: Model | None = None) -> str:
     """`u u~ > e+ e- g` for (2, -2, -11, 11, 21)."""
-    names = [particle_name(p) for p in pdg_ids]
+    names = [particle_name(p, model) for p in pdg_ids]
     return " ".join(names[:2]) + " > " + " ".join(names[2:])
 
 
@@ -49,140 +56,281 @@ def beam_pdg_id(name: str) -> int:
         ProcessError: no such beam.
     """
     if name not in _BEAMS:
-        raise ProcessError(f"beams.particles = {name!r}: expected one of {', '.join(_BEAMS)}")
+        hint = "; antiprotons are not supported" if name == "p~" else ""
+        raise ProcessError(f"beams.particles = {name!r}: expected one of {', '.join(_BEAMS)}{hint}")
     return _BEAMS[name]
 
 
-def read_process(definition: str, beams: tuple[str, str]) -> tuple[SubprocessGroup, ...]:
+def particle_names(model: Model) -> dict[str, tuple[int, ...]]:
+    """What each name in a process string stands for: p, j, l+, l-, vl, vl~ and all particles.
+
+    p and j are the gluon and the massless ones of d u s c b, and their antiparticles.
+    """
+    partons = sorted(
+        (
+            p
+            for p in model.particles
+            if (p == GLUON or abs(p) <= 5) and model.mass_gev(p) == 0 and model.width_gev(p) == 0
+        ),
+        key=_rank,
+    )
+    names = {"p": tuple(partons), "j": tuple(partons)}
+    names |= {
+        name: pdg_ids
+        for name, pdg_ids in _FIXED_MULTIPARTICLES.items()
+        if set(pdg_ids) <= set(model.particles)
+    }
+    return names | {particle.name: (p,) for p, particle in model.particles.items()}
+
+
+def read_process(
+    card: ProcessCard, beams: tuple[str, str], model: Model
+) -> tuple[SubprocessGroup, ...]:
     """All subprocesses of a definition such as `p p > e+ e- j`, grouped by their |M|².
 
-    A subprocess belongs where it has tree diagrams of the lowest QED order that the definition
-    as a whole allows, as in MadGraph. Two subprocesses share a group where an exact symmetry
-    of the model relates them: the exchange of the two massless generations, and, where no
-    electroweak coupling takes part, any exchange of massless quarks.
+    Without `QED=..` or `QCD=..` at its end, a definition stands for the lowest coupling orders
+    that it allows as a whole, as in MadGraph: orders are weighted by the model's hierarchy. With
+    them, it stands for all that they leave, each order bounded from above.
 
     Args:
-        definition: particles as in `NAMES`, and p, j, l+, l-.
+        card: the definition, and names for several particles.
         beams: the beam particles. Where they are alike and the definition allows a subprocess
             from both beam assignments, its group stands for both; `u u~ > e+ e- g` from two
             protons names the first parton, which comes from the first beam only.
+        model: particles and couplings.
 
     Raises:
-        ProcessError: the string cannot be read, does not fit the beams, or nothing is left.
+        CardError: a multiparticle is none.
+        ProcessError: the string cannot be read, does not fit the beams, nothing is left, or a
+            subprocess is left with several powers of the strong coupling.
     """
-    incoming, outgoing = _read_definition(definition)
-    for slot, beam in zip(incoming, beams, strict=True):
+    definition = _read_definition(card, model)
+    names = particle_names(model)
+    for slot, beam in zip(definition.incoming, beams, strict=True):
         beam_id = beam_pdg_id(beam)
-        fits = set(slot) <= set(_PARTONS) if beam == "p" else slot == (beam_id,)
-        if not fits:
+        if not (set(slot) <= set(names["p"]) if beam == "p" else slot == (beam_id,)):
             raise ProcessError(
-                f"process.definition = {definition!r}: its incoming particles do not come from "
+                f"{definition.where}: its incoming particles do not come from "
                 f"beams.particles = {list(beams)}"
             )
-    collisions = set(itertools.product(*incoming)) if beams[0] == beams[1] else set()
-    diagrams = {}
-    for ids in _assignments(incoming, outgoing):
+    collisions = set(itertools.product(*definition.incoming)) if beams[0] == beams[1] else set()
+    comparison = AmplitudeComparison(model)
+    found = []
+    for ids in _assignments(definition, model):
         mirrored = ids[0] != ids[1] and (ids[1], ids[0]) in collisions
-        if mirrored and not _is_canonical_order(ids):
+        if mirrored and _rank(ids[0]) > _rank(ids[1]):
             continue
-        orders = {(d.order("QED"), d.order("QCD")) for d in generate_diagrams(ids)}
-        if orders:
-            diagrams[ids] = (orders, 2 if mirrored else 1)
-    if not diagrams:
-        raise ProcessError(f"process.definition = {definition!r}: no tree diagrams")
-    lowest = min(min(orders) for orders, _ in diagrams.values())
-    members: dict[tuple[tuple[int, ...], int], list[tuple[int, ...]]] = {}
-    for ids, (orders, n_orientations) in diagrams.items():
-        if lowest in orders:
-            key = (_representative(ids, lowest[0]), n_orientations)
-            members.setdefault(key, []).append(ids)
-    return tuple(
-        _group(representative, ids, n_orientations, lowest)
-        for (representative, n_orientations), ids in members.items()
+        diagrams = comparison.nonvanishing(generate_diagrams(ids, model.ufo_folder))
+        if diagrams:
+            found.append((ids, 2 if mirrored else 1, diagrams))
+    if not found:
+        raise ProcessError(f"{definition.where}: no tree diagrams")
+    kept = _select_orders(definition, found, model)
+    groups: dict[object, list[Assignment]] = defaultdict(list)
+    shared: dict[object, tuple[int, Diagram]] = {}
+    for ids, n_orientations, diagrams in kept:
+        assignment = comparison.assignment(
+            ids, diagrams, definition.names, mirrored=n_orientations == 2
+        )
+        key = (n_orientations, assignment.key)
+        groups[key].append(assignment)
+        shared[key] = (n_orientations, diagrams[0])
+    return tuple(_group(members, *shared[key], model) for key, members in groups.items())
+
+
+_Subprocess = tuple[tuple[int, ...], int, tuple[Diagram, ...]]
+"""Its PDG ids, how many beam assignments it stands for, and its diagrams."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Definition:
+    where: str
+    """For messages."""
+    incoming: tuple[tuple[int, ...], ...]
+    outgoing: tuple[tuple[int, ...], ...]
+    """What may be on each leg."""
+    names: tuple[str, ...]
+    """What the definition calls each outgoing leg."""
+    bounds: Mapping[str, int]
+
+
+def _read_definition(card: ProcessCard, model: Model) -> _Definition:
+    where = f"process.definition = {card.definition!r}"
+    text, bounds = card.definition, {}
+    while match := _BOUND.search(text):
+        order, text = match[1], text[: match.start()]
+        if order not in model.hierarchy or order in bounds:
+            raise ProcessError(
+                f"{where}: {match[0].strip()!r}: expected each coupling order once, of "
+                + ", ".join(model.hierarchy)
+            )
+        bounds[order] = int(match[3])
+    known = _with_multiparticles(card, model)
+    left, _, right = text.partition(">")
+    sides = []
+    for side, expected in ((left.split(), "two"), (right.split(), "two to six")):
+        if not (len(side) == 2 if expected == "two" else 2 <= len(side) <= MAX_OUTGOING):
+            raise ProcessError(
+                f"{where}: expected `a b > c d ...` with {expected} "
+                f"particles on that side, got {len(side)}"
+            )
+        for name in side:
+            if name not in known:
+                raise ProcessError(f"{where}: no particle {name!r}; known: {', '.join(known)}")
+        sides.append(tuple(known[name] for name in side))
+    return _Definition(
+        where=where,
+        incoming=sides[0],
+        outgoing=sides[1],
+        names=tuple(right.split()),
+        bounds=bounds,
     )
+
+
+def _with_multiparticles(card: ProcessCard, model: Model) -> dict[str, tuple[int, ...]]:
+    """The names of a model and those of a card."""
+    known = particle_names(model)
+    built_in = set(known)
+    for name, members in card.multiparticles.items():
+        where = f"process.multiparticles.{name} = {list(members)}"
+        if name in built_in:
+            raise CardError(f"{where}: expected a name that is not taken; {name} is built in")
+        if not members or not re.fullmatch(r"[^\s<>=]+", name):
+            raise CardError(f"{where}: expected a name without blanks and at least one particle")
+        for member in members:
+            if member not in known:
+                raise CardError(f"{where}: no particle {member!r}; known: {', '.join(known)}")
+        # A particle that is named twice counts once.
+        known[name] = tuple(dict.fromkeys(p for member in members for p in known[member]))
+    return known
+
+
+def _assignments(definition: _Definition, model: Model) -> Iterator[tuple[int, ...]]:
+    """Each assignment of flavours that no conservation law forbids, once.
+
+    Final states that differ in order are one.
+    """
+    charges = conserved_charges(model)
+    seen = set()
+    for final in _final_states(definition.outgoing):
+        # What flows out.
+        total = sum(charges[p] for p in final)
+        for initial in itertools.product(*definition.incoming):
+            if np.abs(charges[initial[0]] + charges[initial[1]] - total).max(initial=0) > 1e-9:
+                continue
+            key = (*initial, *sorted(final))
+            if key not in seen:
+                seen.add(key)
+                yield (*initial, *final)
+
+
+def _final_states(slots: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+    """What the legs may be; among legs with the same choice, each set of flavours once."""
+    positions: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for position, slot in enumerate(slots):
+        positions[slot].append(position)
+    choices = [
+        itertools.combinations_with_replacement(slot, len(where))
+        for slot, where in positions.items()
+    ]
+    order = [position for where in positions.values() for position in where]
+    for choice in itertools.product(*choices):
+        placed = dict(zip(order, itertools.chain(*choice), strict=True))
+        yield tuple(placed[position] for position in range(len(slots)))
+
+
+def conserved_charges(model: Model) -> dict[int, npt.NDArray[np.float64]]:
+    """The additive charges of each particle that all vertices of a model conserve.
+
+    They span the space of solutions of sum_i q_i = 0, one equation for each vertex, over the
+    particles i that flow into it: electric charge, baryon and lepton numbers and the like.
+    """
+    kinds = [
+        p for p, particle in model.particles.items() if p > 0 and not particle.is_self_conjugate
+    ]
+    column = {p: index for index, p in enumerate(kinds)}
+    equations = np.zeros((len(model.vertices()) + 1, len(kinds)))
+    for row, vertex in zip(equations, model.vertices(), strict=False):
+        for p in vertex.particles:
+            if abs(p) in column:
+                row[column[abs(p)]] += 1 if p > 0 else -1
+    solutions = scipy.linalg.null_space(equations) if kinds else np.zeros((0, 0))
+    charges = {p: np.zeros(solutions.shape[1]) for p in model.particles}
+    for p, index in column.items():
+        charges[p], charges[-p] = solutions[index], -solutions[index]
+    return charges
+
+
+def _select_orders(
+    definition: _Definition, subprocesses: Iterable[_Subprocess], model: Model
+) -> list[_Subprocess]:
+    """What the coupling orders leave: each subprocess with one power of each coupling."""
+
+    def weight(diagram: Diagram) -> int:
+        return sum(model.hierarchy.get(name, 1) * power for name, power in diagram.orders)
+
+    def within(diagram: Diagram) -> bool:
+        if not definition.bounds:
+            return weight(diagram) == lowest
+        return all(diagram.order(name) <= bound for name, bound in definition.bounds.items())
+
+    subprocesses = list(subprocesses)
+    lowest = min(weight(diagram) for _, _, diagrams in subprocesses for diagram in diagrams)
+    kept = []
+    for ids, n_orientations, diagrams in subprocesses:
+        selected = tuple(filter(within, diagrams))
+        if not selected:
+            continue
+        orders = {_strong_and_weak(diagram) for diagram in selected}
+        alike = [d for d in diagrams if _strong_and_weak(d) in orders]
+        if len(orders) > 1 or len(alike) > len(selected):
+            raise ProcessError(_mixture(definition, ids, alike, model))
+        kept.append((ids, n_orientations, selected))
+    if not kept:
+        every = {d.orders for _, _, diagrams in subprocesses for d in diagrams}
+        raise ProcessError(
+            f"{definition.where}: no tree diagrams of these coupling orders; there are "
+            + "; ".join(_orders_text(orders) for orders in sorted(every))
+        )
+    return kept
+
+
+def _strong_and_weak(diagram: Diagram) -> tuple[int, int]:
+    return diagram.order("QCD"), diagram.order("QED")
+
+
+def _mixture(
+    definition: _Definition, ids: tuple[int, ...], diagrams: Iterable[Diagram], model: Model
+) -> str:
+    """Why several coupling orders are refused, and what selects one of them."""
+    every = sorted({diagram.orders for diagram in diagrams})
+    powers = {name: {dict(orders).get(name, 0) for orders in every} for name in model.hierarchy}
+    choices = " or ".join(f"{name}={min(p)}" for name, p in powers.items() if len(p) > 1)
+    return (
+        f"{definition.where}: {process_name(ids, model)} has diagrams of several coupling orders "
+        f"({'; '.join(map(_orders_text, every))}), which interfere and are not kept apart here: "
+        f"expected bounds that leave one of them; set {choices} at its end"
+    )
+
+
+def _orders_text(orders: tuple[tuple[str, int], ...]) -> str:
+    return " ".join(f"{name}={power}" for name, power in orders) or "none"
 
 
 def _group(
-    representative: tuple[int, ...],
-    members: list[tuple[int, ...]],
-    n_orientations: int,
-    orders: tuple[int, int],
+    members: Iterable[Assignment], n_orientations: int, diagram: Diagram, model: Model
 ) -> SubprocessGroup:
-    ordered = sorted(members, key=lambda ids: (ids != representative, ids))
-    qed_order, qcd_order = orders
+    assignments = sorted(members, key=lambda a: [_rank(p) for p in a.pdg_ids])
+    first = assignments[0]
     return SubprocessGroup(
-        name=process_name(ordered[0]),
-        pdg_ids=tuple(ordered),
+        name=process_name(first.pdg_ids, model),
+        pdg_ids=tuple(assignment.aligned_with(first) for assignment in assignments),
         n_orientations=n_orientations,
-        qcd_order=qcd_order,
-        qed_order=qed_order,
+        qcd_order=diagram.order("QCD"),
+        qed_order=diagram.order("QED"),
     )
 
 
-def _read_definition(definition: str) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    left, _, right = definition.partition(">")
-    sides = []
-    for side, expected in ((left.split(), "two"), (right.split(), "two to six")):
-        if not (len(side) == 2 if expected == "two" else 2 <= len(side) <= 6):
-            raise ProcessError(
-                f"process.definition = {definition!r}: expected `a b > c d ...` with {expected} "
-                f"particles on that side, got {len(side)}"
-            )
-        slots = []
-        for name in side:
-            if name in MULTIPARTICLES:
-                slots.append(MULTIPARTICLES[name])
-            elif name in NAMES:
-                slots.append((NAMES[name],))
-            else:
-                known = ", ".join((*MULTIPARTICLES, *NAMES))
-                raise ProcessError(
-                    f"process.definition = {definition!r}: no particle {name!r}; known: {known}"
-                )
-        sides.append(slots)
-    return sides[0], sides[1]
-
-
-def _assignments(
-    incoming: Iterable[tuple[int, ...]], outgoing: Iterable[tuple[int, ...]]
-) -> Iterable[tuple[int, ...]]:
-    """Each assignment of flavours to the slots once; final states that differ in order are one."""
-    seen = set()
-    for ids in itertools.product(*incoming, *outgoing):
-        if sum(map(_charge, ids[:2])) != sum(map(_charge, ids[2:])):
-            continue
-        key = (*ids[:2], *sorted(ids[2:]))
-        if key not in seen:
-            seen.add(key)
-            yield ids
-
-
-def _charge(pdg_id: int) -> int:
-    """The electric charge in units of e/3."""
-    kind = abs(pdg_id)
-    charge = {11: -3, 13: -3, 15: -3, 24: 3}.get(kind, 0)
-    if kind <= 6:
-        charge = -1 if kind % 2 else 2
-    return charge if pdg_id > 0 else -charge
-
-
-def _is_canonical_order(ids: tuple[int, ...]) -> bool:
-    """Of the two beam assignments, the one with the gluon, then the particle, first."""
-    return _parton_rank(ids[0]) <= _parton_rank(ids[1])
-
-
-def _parton_rank(pdg_id: int) -> tuple[bool, bool, int]:
-    return pdg_id != GLUON, pdg_id < 0, abs(pdg_id)
-
-
-def _representative(ids: tuple[int, ...], qed_order: int) -> tuple[int, ...]:
-    """The same flavours up to the exact symmetries of the model: equal for equal |M|²."""
-    if qed_order == 0:
-        relabelled: dict[int, int] = {}
-        for p in ids:
-            if abs(p) in LIGHT_QUARKS:
-                relabelled.setdefault(abs(p), (2, 1, 4, 3)[len(relabelled)])
-        return tuple(relabelled.get(abs(p), abs(p)) * (1 if p > 0 else -1) for p in ids)
-    exchanged = {1: 3, 3: 1, 2: 4, 4: 2}
-    other = tuple(exchanged.get(abs(p), abs(p)) * (1 if p > 0 else -1) for p in ids)
-    return min(ids, other, key=lambda i: [abs(p) for p in i])
+def _rank(pdg_id: int) -> tuple[bool, bool, bool, int]:
+    """The gluon, then particles, then antiparticles; up-type quarks before down-type ones."""
+    return pdg_id != GLUON, pdg_id < 0, pdg_id % 2 != 0, abs(pdg_id)

@@ -21,20 +21,21 @@ from mlgen.physics.kinematics import mass_squared, pt, rapidity
 from mlgen.physics.model import StandardModel
 from mlgen.physics.process import read_process
 from tests.laws import check_phase_space
+from tests.subprocess_groups import subprocess_groups
 
 MODEL = StandardModel()
 PROTONS = (6500.0, 6500.0)
 
 
 def wire(card: Card) -> tuple[tuple[SubprocessGroup, ...], TreePhaseSpace]:
-    groups = read_process(card.process.definition, card.beams.particles)
+    groups = read_process(card.process, card.beams.particles, MODEL)
     hadronic = card.beams.particles == ("p", "p")
     energies = card.beams.energies_gev
     return groups, build_phase_space(groups, MODEL, card.cuts, energies, hadronic)
 
 
 def at_protons(definition: str, cuts: CutsCard | None = None) -> TreePhaseSpace:
-    groups = read_process(definition, ("p", "p"))
+    groups = subprocess_groups(definition)
     return build_phase_space(groups, MODEL, cuts or CutsCard(), PROTONS, hadronic=True)
 
 
@@ -218,7 +219,7 @@ def test_maps_of_unlike_dimensions_are_refused() -> None:
 def test_too_little_energy_is_an_error_of_the_card(
     definition: str, cuts: CutsCard, energy: float
 ) -> None:
-    groups = read_process(definition, ("p", "p"))
+    groups = subprocess_groups(definition)
     with pytest.raises(CardError) as error:
         build_phase_space(groups, MODEL, cuts, (energy, energy), hadronic=True)
     assert str(error.value) == (
@@ -233,13 +234,13 @@ def test_too_little_energy_of_lepton_beams_is_an_error_too() -> None:
         ("e+ e- > t t~", CutsCard()),
         ("e+ e- > mu+ mu-", CutsCard(lepton_lepton=PairCutsCard(mass_min_gev=301.0))),
     ):
-        groups = read_process(definition, ("e+", "e-"))
+        groups = subprocess_groups(definition, ("e+", "e-"))
         with pytest.raises(CardError, match="expected enough energy in GeV"):
             build_phase_space(groups, MODEL, cuts, (150.0, 150.0), hadronic=False)
 
 
 def test_lepton_beams_of_unlike_energies_move_the_event() -> None:
-    groups = read_process("e+ e- > mu+ mu- a", ("e+", "e-"))
+    groups = subprocess_groups("e+ e- > mu+ mu- a", ("e+", "e-"))
     phase_space = build_phase_space(groups, MODEL, CutsCard(), (9.0, 3.1), hadronic=False)
     points: PhaseSpacePoints = phase_space.forward(
         uniform_r(10, phase_space), torch.zeros(10, dtype=torch.int64)
