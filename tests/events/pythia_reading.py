@@ -26,6 +26,20 @@ class PythiaReading:
     """PDG ids of the resonances of the hard processes, in the order of the events."""
 
 
+def weights_of_file(path: Path) -> dict[str, list[float]]:
+    """All weights of each event of a file, by Pythia's names for them; nothing is showered."""
+    pythia = _start(
+        path, ["ProcessLevel:all = on", "PartonLevel:all = off", "HadronLevel:all = off"]
+    )
+    found: dict[str, list[float]] = {}
+    while pythia.next():
+        info = pythia.infoPython()
+        for index in range(info.numberOfWeights()):
+            name = info.weightNameByIndex(index)
+            found.setdefault(name, []).append(info.weightValueByIndex(index))
+    return found
+
+
 def shower_file(path: Path, n_max: int, seed: int = 1) -> PythiaReading:
     """Shower and hadronise the events of a file, at most n_max of them.
 
@@ -33,20 +47,7 @@ def shower_file(path: Path, n_max: int, seed: int = 1) -> PythiaReading:
     number of events that were expected. Multiparton interactions are off, for speed: they do not
     depend on what the file says.
     """
-    pythia = pythia8mc.Pythia("", False)
-    settings = (
-        "Print:quiet = on",
-        "Beams:frameType = 4",
-        f"Beams:LHEF = {path}",
-        "Random:setSeed = on",
-        f"Random:seed = {seed}",
-        "PartonLevel:MPI = off",
-    )
-    for setting in settings:
-        if not pythia.readString(setting):
-            raise ValueError(f"Pythia setting {setting!r}: expected one that Pythia knows")
-    if not pythia.init():
-        raise ValueError(f"{path}: Pythia cannot start from it")
+    pythia = _start(path, [f"Random:seed = {seed}", "PartonLevel:MPI = off"])
     n_ok = n_failed = 0
     resonances: list[int] = []
     while n_ok + n_failed < n_max:
@@ -66,3 +67,14 @@ def shower_file(path: Path, n_max: int, seed: int = 1) -> PythiaReading:
         sum_of_weights=info.weightSum(),
         resonances=tuple(resonances),
     )
+
+
+def _start(path: Path, settings: list[str]) -> pythia8mc.Pythia:
+    pythia = pythia8mc.Pythia("", False)
+    common = ["Print:quiet = on", "Beams:frameType = 4", f"Beams:LHEF = {path}"]
+    for setting in [*common, "Random:setSeed = on", *settings]:
+        if not pythia.readString(setting):
+            raise ValueError(f"Pythia setting {setting!r}: expected one that Pythia knows")
+    if not pythia.init():
+        raise ValueError(f"{path}: Pythia cannot start from it")
+    return pythia

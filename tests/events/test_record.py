@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,83 @@ def test_nested_resonances_name_the_innermost_as_mother() -> None:
     assert record.pdg_id[0].tolist() == [-11, 11, 25, 23, -11, 11, 13]
     assert record.status[0].tolist() == [-1, -1, 2, 2, 1, 1, 1]
     assert record.mothers[0].tolist() == [[0, 0], [0, 0], [1, 2], [3, 3], [4, 4], [4, 4], [3, 3]]
+
+
+# g g > t t~, t > b W+, W+ > e+ ve: the legs are g g e+ ve b t~.
+TTX = SubprocessGroup(name="g g > e+ ve b t~", pdg_ids=((21, 21, -11, 12, 5, -6),))
+TTX_COLOUR = ((501, 502), (502, 503), (0, 0), (0, 0), (501, 0), (0, 503))
+
+
+def top_event(colour: tuple[tuple[int, int], ...] = TTX_COLOUR, top_colour: int = 3) -> EventBatch:
+    """One event with a top of this colour among the resonances, and a W+ in its decay."""
+    legs = torch.zeros(6, 4, dtype=torch.float64)
+    legs[0] = torch.tensor([400.0, 0, 0, 400])
+    legs[1] = torch.tensor([400.0, 0, 0, -400])
+    legs[2] = torch.tensor([100.0, 60, 0, 80])
+    legs[3] = torch.tensor([50.0, 0, 30, 40])
+    legs[4] = torch.tensor([250.0, -150, 0, -200])
+    legs[5] = legs[:2].sum(0) - legs[2:5].sum(0)
+    w = Resonance(pdg_id=24, legs=(2, 3), mass_gev=80.0, width_gev=1e4)
+    top = Resonance(pdg_id=6, legs=(2, 3, 4), mass_gev=173.0, width_gev=1e4, colour=top_colour)
+    one = torch.ones(1, dtype=torch.float64)
+    picks = Picks(
+        flavour=torch.zeros(1, dtype=torch.int64),
+        helicity=torch.zeros(1, 6, dtype=torch.int64),
+        colour=torch.tensor([colour]),
+        weight=one,
+        scale=91.0 * one,
+        alpha_s=0.1 * one,
+    )
+    last = legs[5]
+    masses = torch.zeros(6, dtype=torch.float64)
+    masses[5] = (last[0] ** 2 - last[1:].square().sum()).sqrt()
+    return assemble(points_of(legs[None]), TTX, picks, masses, 0.0075, (w, top))
+
+
+def test_a_top_carries_the_colour_of_its_bottom_and_is_the_mother_of_its_w(tmp_path: Path) -> None:
+    event = top_event()
+    assert event.pdg_id[0].tolist() == [21, 21, 6, 24, -11, 12, 5, -6]
+    assert event.status[0].tolist() == [-1, -1, 2, 2, 1, 1, 1, 1]
+    mothers = [[0, 0], [0, 0], [1, 2], [3, 3], [4, 4], [4, 4], [3, 3], [1, 2]]
+    assert event.mothers[0].tolist() == mothers
+    assert event.colour[0, 2].tolist() == [501, 0]
+    assert event.colour[0, 3].tolist() == [0, 0]
+    info, _ = eej()
+    write_lhe(tmp_path / "events.lhe", [event], info)
+    assert check_file(tmp_path / "events.lhe").findings == ()
+
+
+def test_a_planted_wrong_colour_of_a_top_is_found_by_the_check(tmp_path: Path) -> None:
+    event = top_event()
+    colour = event.colour.clone()
+    colour[0, 2] = torch.tensor([503, 0])
+    info, _ = eej()
+    write_lhe(tmp_path / "events.lhe", [replace(event, colour=colour)], info)
+    found = [finding.what for finding in check_file(tmp_path / "events.lhe").findings]
+    assert any("colour lines that close in a resonance's decay" in what for what in found)
+
+
+@pytest.mark.parametrize(
+    ("representation", "legs", "lines"),
+    [
+        (1, ((501, 502), (0, 0), (502, 501)), (0, 0)),
+        (3, ((501, 502), (0, 0), (502, 0)), (501, 0)),
+        (-3, ((0, 502), (0, 0), (502, 503)), (0, 503)),
+        (8, ((501, 0), (0, 0), (0, 502)), (501, 502)),
+        (8, ((501, 503), (503, 504), (504, 502)), (501, 502)),
+    ],
+)
+def test_a_resonance_carries_what_leaves_its_decay_or_is_not_written(
+    representation: int, legs: tuple[tuple[int, int], ...], lines: tuple[int, int]
+) -> None:
+    colour = ((0, 0), (0, 0), *legs, (0, 0))
+    for tried in (1, 3, -3, 8):
+        event = top_event(colour, tried)
+        tops = (event.pdg_id[0] == 6).nonzero()[:, 0]
+        if tried != representation:
+            assert len(tops) == 0
+        else:
+            assert event.colour[0, tops[0]].tolist() == list(lines)
 
 
 def test_overlapping_resonances_are_refused() -> None:
