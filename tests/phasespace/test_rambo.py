@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from scipy.integrate import quad
 from scipy.special import betaincinv
 from scipy.stats import beta
 from torch import Tensor
@@ -71,49 +70,6 @@ def points_of(phase_space: RamboPhaseSpace, r: Tensor) -> PhaseSpacePoints:
     return phase_space.forward(r, torch.zeros(len(r), dtype=torch.int64))
 
 
-# --- the oracles -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n_final", range(2, 7))
-def test_the_quadrature_has_the_closed_form_without_masses(n_final: int) -> None:
-    expected = massless_volume(LEPTON_ENERGY**2, n_final)
-    assert massive_volume(LEPTON_ENERGY, [0.0] * n_final) == pytest.approx(expected, rel=1e-12)
-
-
-def test_the_quadrature_has_the_closed_form_of_one_massive_leg_among_three() -> None:
-    """s / (128 pi³) times the integral of (1 - x) (1 - a / x) over x from a = m² / s to 1."""
-    a = (173.0 / LEPTON_ENERGY) ** 2
-    expected = LEPTON_ENERGY**2 / (256 * math.pi**3) * (1 - a**2 + 2 * a * math.log(a))
-    for masses in ((173.0, 0.0, 0.0), (0.0, 0.0, 173.0)):
-        assert massive_volume(LEPTON_ENERGY, masses) == pytest.approx(expected, rel=1e-10)
-
-
-def test_the_quadrature_of_three_legs_is_that_over_the_border_of_the_dalitz_plot() -> None:
-    """dPhi_3 = dm12² dm23² / (128 pi³ s), with m23² between its bounds at given m12²."""
-    m1, m2, m3 = 173.0, 4.7, 80.4
-
-    def width(m12: float) -> float:
-        e2 = (m12**2 - m1**2 + m2**2) / (2 * m12)
-        e3 = (LEPTON_ENERGY**2 - m12**2 - m3**2) / (2 * m12)
-        return 4 * math.sqrt(e2**2 - m2**2) * math.sqrt(e3**2 - m3**2) * 2 * m12
-
-    area = quad(width, m1 + m2 + 1e-9, LEPTON_ENERGY - m3 - 1e-9, epsrel=1e-9)[0]
-    expected = area / (128 * math.pi**3 * LEPTON_ENERGY**2)
-    assert massive_volume(LEPTON_ENERGY, (m1, m2, m3)) == pytest.approx(expected, rel=1e-7)
-
-
-@pytest.mark.parametrize(
-    "masses",
-    [(80.4, 4.7, 125.0, 0.0), (173.0, 80.0, 4.7, 0.0, 0.0), (173.0, 20.0, 20.0, 0.1, 0, 0)],
-)
-def test_the_quadrature_is_precise_and_knows_no_order_of_the_legs(
-    masses: tuple[float, ...],
-) -> None:
-    volume = massive_volume(LEPTON_ENERGY, masses)
-    assert massive_volume(LEPTON_ENERGY, masses[::-1]) == pytest.approx(volume, rel=1e-8)
-    assert massive_volume(LEPTON_ENERGY, masses, n_nodes=30) == pytest.approx(volume, rel=1e-8)
-
-
 # --- the map ---------------------------------------------------------------------------------
 
 
@@ -133,12 +89,15 @@ def test_flat_phase_space_is_a_map(n_final: int, masses: tuple[float, ...]) -> N
 
 @pytest.mark.parametrize("n_final", LEGS)
 def test_all_but_one_point_in_100000_inverts_to_nine_digits(n_final: int) -> None:
-    """Those that do not have a pair of massless legs with a mass far below its energy."""
+    """Of 10^6 points at most 3 do not: there the last two legs, massless, are nearly collinear.
+
+    Momenta hold few digits of a mass that is far below their energy.
+    """
     light, heavy, equal = [0.0] * n_final, MASSES[:n_final], [50.0] * n_final
     check_inverts(lepton(light), 100_000)
     check_inverts(lepton(heavy), 100_000)
     check_inverts(hadron(light, min_mass_gev=0.0), 100_000)
-    check_inverts(hadron(light, heavy, equal, n_orientations=2), 300_000)
+    check_inverts(hadron(light, heavy, equal, n_orientations=2), 100_000)
 
 
 def test_close_to_the_threshold_it_inverts_as_well() -> None:
@@ -198,8 +157,12 @@ def test_massive_volumes_are_those_of_the_quadrature(
     chosen = masses[:n_final]
     expected = massive_volume(LEPTON_ENERGY, chosen)
     check_phase_space_volume(lepton(chosen), 0, expected)
-    with pytest.raises(AssertionError, match=r"pull|constant weight"):
-        check_phase_space_volume(lepton(chosen), 0, 1.03 * expected)
+
+
+def test_the_law_finds_a_volume_that_is_two_per_cent_off() -> None:
+    expected = massive_volume(LEPTON_ENERGY, MASSES[:4])
+    with pytest.raises(AssertionError, match="pull"):
+        check_phase_space_volume(lepton(MASSES[:4]), 0, 1.02 * expected)
 
 
 @pytest.mark.parametrize("n_final", [2, 3, 4])
@@ -356,6 +319,13 @@ def test_the_faces_of_the_cube_have_points_or_none_but_never_nonsense(
             assert bool(points.momenta.isfinite().all())
             lost = points.momenta[:, :2].sum(1) - points.momenta[:, 2:].sum(1)
             assert float(lost.abs().max()) < 1e-9 * HADRON_ENERGY
+
+
+def test_channels_need_the_same_number_of_legs_and_enough_energy() -> None:
+    with pytest.raises(ValueError, match="length"):
+        lepton([0.0, 0.0], [0.0, 0.0, 0.0])
+    with pytest.raises(ValueError, match="more energy than the beams have"):
+        lepton([0.0, 0.0], [250.0, 250.0])
 
 
 def test_groups_have_the_masses_of_the_model() -> None:
