@@ -65,7 +65,7 @@ def build(card: Card, progress: Progress) -> Process:
         groups=groups,
         phase_space=phase_space,
         cut=CardCuts(card.cuts, groups),
-        scales=CardScales(card.scales),
+        scales=CardScales(card.scales, groups),
         density=density,
         coupling=AlphaS(card.alpha_s),
         amplitude=amplitude,

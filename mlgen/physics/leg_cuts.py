@@ -20,10 +20,12 @@ BOTTOM, PHOTON = 5, 22
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParticleKinds:
-    """What a model's particles are to cuts; the default is the Standard Model with a massive b."""
+    """What a model's particles are to cuts and scales; the default is the Standard Model with a massive b."""
 
     jets: frozenset[int] = frozenset((GLUON, *LIGHT_QUARKS, *(-q for q in LIGHT_QUARKS)))
     """PDG ids of the massless coloured particles, antiparticles included."""
+    coloured: frozenset[int] = frozenset((GLUON, *range(1, 7), *range(-6, 0)))
+    """PDG ids of all coloured particles, antiparticles included."""
 
     def of(self, pdg_id: int) -> Kind | None:
         """The kind of a particle, None for those that only lists can name; a massless b is a jet."""
