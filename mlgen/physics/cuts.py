@@ -149,14 +149,15 @@ class _Rows:
 
     def __init__(self, momenta: Tensor) -> None:
         self.momenta = momenta[:, 2:]
-        self._rows = self.momenta.permute(1, 2, 0).contiguous()
+        rows = self.momenta.permute(1, 2, 0).contiguous()
+        self._rows = [row.unbind() for row in rows.unbind()]
         self._pt2: dict[int, Tensor] = {}
         self._pt: dict[int, Tensor] = {}
         self._momentum: dict[int, Tensor] = {}
 
     def __getitem__(self, leg: int) -> tuple[Tensor, ...]:
         """(E, px, py, pz), each (n,)."""
-        return self._rows[leg].unbind()
+        return self._rows[leg]
 
     def pt2(self, leg: int) -> Tensor:
         """The transverse momentum squared, (n,)."""

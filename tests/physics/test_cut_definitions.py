@@ -234,3 +234,13 @@ def test_the_separation_of_a_distance_lies_in_its_range() -> None:
         assert float(separation.max()) == pytest.approx(largest, rel=1e-9)
         assert float(separation.min()) == pytest.approx(least, rel=5e-3)
         assert float(separation.min()) > least * (1 - 1e-12)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuts_are_the_same_on_a_cuda_device() -> None:
+    cuts = CardCuts(all_bounds(), [group_of(ids) for ids in PROCESSES])
+    for group, ids in enumerate(PROCESSES):
+        momenta = random_momenta(ids)
+        there = cuts(momenta.cuda(), group)
+        assert there.is_cuda
+        assert torch.equal(there.cpu(), cuts(momenta, group))

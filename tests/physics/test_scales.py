@@ -166,3 +166,12 @@ def test_fixed_scales_are_those_of_the_card_for_each_event() -> None:
 def test_no_events_have_no_scales(choice: str) -> None:
     mu_r, mu_f = scales_of(choice)(TOPS_AND_JET[:0], 0)
     assert len(mu_r) == len(mu_f) == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("choice", ["fixed", *DYNAMICAL_SCALES])
+def test_scales_are_the_same_on_a_cuda_device(choice: str) -> None:
+    here, _ = scales_of(choice)(TOPS_AND_JET, 0)
+    there, _ = scales_of(choice)(TOPS_AND_JET.cuda(), 0)
+    assert there.is_cuda
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-13, atol=0.0)
