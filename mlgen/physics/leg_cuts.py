@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, TypeVar
 
+from mlgen.core import SubprocessGroup
 from mlgen.cut_cards import CutsCard, PairCutsCard, ParticleCutsCard
 from mlgen.physics.cut_functions import find_cut_function
-from mlgen.physics.process import GLUON, LEPTONS, LIGHT_QUARKS, NEUTRINOS
+from mlgen.physics.model import Model
+from mlgen.physics.process import GLUON, LEPTONS, LIGHT_QUARKS, NEUTRINOS, process_name
 
 Kind = Literal["jet", "lepton", "photon", "bottom"]
 CutsT = TypeVar("CutsT", ParticleCutsCard, PairCutsCard)
@@ -39,6 +41,15 @@ class ParticleKinds:
 
 
 STANDARD_KINDS = ParticleKinds()
+
+
+def particle_kinds(model: Model) -> ParticleKinds:
+    """The kinds of a model: whatever is coloured, stable and without mass is a jet."""
+    coloured = frozenset(p for p, particle in model.particles.items() if particle.colour != 1)
+    return ParticleKinds(
+        jets=frozenset(p for p in coloured if model.mass_gev(p) == model.width_gev(p) == 0),
+        coloured=coloured,
+    )
 
 
 def particle_cuts(
@@ -142,6 +153,30 @@ def cut_key(
     """What two flavour assignments must have in common for their legs to be cut alike.
 
     Flavours that share one |M|² belong to one group only where this is equal too.
+
+    Raises:
+        CardError: there is no cut function of the card's name.
     """
     apart = bool(card.function) and find_cut_function(card.function).tells_flavours_apart
     return leg_cuts(pdg_ids, card, kinds), tuple(pdg_ids[2:]) if apart else ()
+
+
+def split_by_cuts(
+    groups: Sequence[SubprocessGroup], card: CutsCard, model: Model
+) -> tuple[SubprocessGroup, ...]:
+    """The groups, each divided where a card cuts some of its flavours differently.
+
+    Raises:
+        CardError: there is no cut function of the card's name.
+    """
+    kinds = particle_kinds(model)
+    divided = []
+    for group in groups:
+        alike: dict[Hashable, list[tuple[int, ...]]] = {}
+        for pdg_ids in group.pdg_ids:
+            alike.setdefault(cut_key(pdg_ids, card, kinds), []).append(pdg_ids)
+        divided += [
+            dataclasses.replace(group, name=process_name(ids[0], model), pdg_ids=tuple(ids))
+            for ids in alike.values()
+        ]
+    return tuple(divided)

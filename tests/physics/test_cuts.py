@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,7 +24,10 @@ from mlgen.physics.leg_cuts import (
     cut_key,
     leg_cuts,
     particle_cuts,
+    particle_kinds,
+    split_by_cuts,
 )
+from mlgen.physics.model import StandardModel
 
 EEJ = (2, -2, -11, 11, 21)
 
@@ -221,6 +225,29 @@ def test_flavours_that_are_cut_differently_cannot_share_a_group() -> None:
         CardError, match=r"cuts: c c~ > g c and u u~ > g u are cut differently, but"
     ):
         CardCuts(card, [group_of(up, charm)])
+
+
+def test_a_group_is_divided_where_its_flavours_are_cut_differently() -> None:
+    flavours = ((2, -2, 21, 2), (4, -4, 21, 4), (1, -1, 21, 1))
+    gluons = replace(group_of((21, 21, 21, 21)), name="g g > g g", qcd_order=2)
+    groups = (replace(group_of(*flavours), n_orientations=2, qcd_order=3), gluons)
+    listed = ListedParticleCutsCard(pdg_ids=(4, -4), pt_min_gev=30.0)
+    card = CutsCard(particles=(listed,))
+    divided = split_by_cuts(groups, card, StandardModel())
+    assert [group.pdg_ids for group in divided] == [
+        (flavours[0], flavours[2]),
+        (flavours[1],),
+        gluons.pdg_ids,
+    ]
+    assert [group.name for group in divided] == ["u u~ > g u", "c c~ > g c", "g g > g g"]
+    assert [(g.n_orientations, g.qcd_order) for g in divided] == [(2, 3), (2, 3), (1, 2)]
+    CardCuts(card, divided)
+    (whole, _) = split_by_cuts(groups, CutsCard(), StandardModel())
+    assert whole.pdg_ids == flavours
+
+
+def test_the_kinds_of_the_standard_model_are_the_default_ones() -> None:
+    assert particle_kinds(StandardModel()) == STANDARD_KINDS
 
 
 def test_an_event_cut_that_no_process_can_pass_is_refused() -> None:
