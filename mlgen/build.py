@@ -19,6 +19,7 @@ from mlgen.phasespace.rambo import build_rambo
 from mlgen.physics.alpha_s import AlphaS
 from mlgen.physics.bounds import CutBounds
 from mlgen.physics.cuts import CardCuts
+from mlgen.physics.leg_cuts import particle_kinds, split_by_cuts
 from mlgen.physics.model import Model, StandardModel
 from mlgen.physics.pdf import find_set, read_grid
 from mlgen.physics.process import beam_pdg_id, read_process
@@ -50,7 +51,8 @@ def build(card: Card, progress: Progress) -> Process:
     if card.run.sampler != "auto":
         check_sampler_name(card.run.sampler)
     model = StandardModel(card.model)
-    groups = read_process(card.process, card.beams.particles, model)
+    found = read_process(card.process, card.beams.particles, model)
+    groups, kinds = split_by_cuts(found, card.cuts, model), particle_kinds(model)
     hadronic = _is_hadronic(card)
     phase_space = _phase_space(card, groups, model, hadronic)
     density = read_grid(find_set(card.pdf.set, card.pdf.member)) if hadronic else None
@@ -64,8 +66,8 @@ def build(card: Card, progress: Progress) -> Process:
     integrand = ProcessIntegrand(
         groups=groups,
         phase_space=phase_space,
-        cut=CardCuts(card.cuts, groups),
-        scales=CardScales(card.scales, groups),
+        cut=CardCuts(card.cuts, groups, kinds),
+        scales=CardScales(card.scales, groups, kinds),
         density=density,
         coupling=AlphaS(card.alpha_s),
         amplitude=amplitude,
@@ -95,7 +97,7 @@ def build(card: Card, progress: Progress) -> Process:
 def _phase_space(
     card: Card, groups: Sequence[SubprocessGroup], model: Model, hadronic: bool
 ) -> PhaseSpace:
-    bounds = CutBounds(card.cuts)
+    bounds = CutBounds(card.cuts, particle_kinds(model))
     if card.phase_space.maps == "rambo":
         least = min(
             bounds.min_event_mass(ids, [model.mass_gev(p) for p in ids])
