@@ -50,7 +50,7 @@ class EventCutsCard:
     """Cuts on the event as a whole."""
 
     missing_pt_min_gev: float = 0.0
-    """Transverse momentum of the sum of all neutrinos."""
+    """Transverse momentum of the sum of all neutrinos; 0 where there are none."""
     missing_pt_max_gev: float = math.inf
     ht_min_gev: float = 0.0
     """Sum of the transverse momenta of the jets, b included."""
@@ -102,7 +102,7 @@ class CutsCard:
     particles: tuple[ListedParticleCutsCard, ...] = ()
     pairs: tuple[ListedPairCutsCard, ...] = ()
     function: str = ""
-    """A registered cut of your own: an entry point of the group `mlgen.cuts`."""
+    """A registered cut of your own: a function `(momenta, pdg_ids) -> mask`, an entry point of the group `mlgen.cuts`."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
