@@ -19,6 +19,8 @@ BWCUTOFF = 15.0
 
 LINES = {1: (0, 0), 3: (1, 0), -3: (0, 1), 8: (1, 1)}
 """How many lines and anti-lines a particle carries, by its representation of SU(3)."""
+NEVER = (-1, -1)
+"""Of representations that a flow of colour lines cannot carry, such as a sextet."""
 
 UNKNOWN_SPIN = 9.0
 """SPINUP of a particle whose helicity is unknown."""
@@ -58,8 +60,9 @@ def assemble(
     record, with all that belongs to them. A resonance is written, with status 2 and unknown spin,
     where its invariant mass lies within BWCUTOFF widths of its mass and the colour lines that
     leave its decay are those of its representation: none of a singlet, one line of a triplet, one
-    anti-line of an antitriplet, one of each of an octet. It then carries these lines, and its
-    decay products have it as their mother, the innermost one where resonances are nested.
+    anti-line of an antitriplet, one of each of an octet (other representations are not written).
+    It then carries these lines, and its decay products have it as their mother, the innermost one
+    where resonances are nested.
 
     Args:
         points: n accepted points of the group.
@@ -162,7 +165,7 @@ def _resonance_colour(colour: Tensor, resonances: tuple[Resonance, ...]) -> tupl
     is_allowed = torch.ones(n, k, dtype=torch.bool, device=colour.device)
     for j, resonance in enumerate(resonances):
         of_legs = colour[:, list(resonance.legs)]
-        expected = LINES[resonance.colour]
+        expected = LINES.get(resonance.colour, NEVER)
         for side in (0, 1):
             mine, others = of_legs[..., side], of_legs[..., 1 - side]
             leaves = (mine != 0) & ~(mine[:, :, None] == others[:, None, :]).any(2)

@@ -26,7 +26,8 @@ def ratios_of_means(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         ratio, error: (k,).
     """
     total = weight.sum()
-    ratio = values.sum(0) / total
+    # Like this a column that is the weight itself has the ratio 1 to the last bit.
+    ratio = 1 + (values - weight[:, None]).sum(0) / total
     residual = values - ratio * weight[:, None]
     return ratio, residual.square().sum(0).sqrt() / total.abs()
 

@@ -76,7 +76,7 @@ class Reweighting:
         luminosities = _Luminosities(self.densities, group, flavour, x, mu_f)
         nominal = luminosities(self.nominal_pdf_id, 1.0)
         for variation in self.variations:
-            ratio = _alpha_s_ratio(variation, mu_r, coupling).pow(group.qcd_order)
+            ratio = _coupling_ratio(variation, group.qcd_order, mu_r, coupling)
             is_nominal = (variation.pdf_id, variation.mu_f_factor) == (self.nominal_pdf_id, 1.0)
             if self.densities and not is_nominal:
                 varied = luminosities(variation.pdf_id, variation.mu_f_factor)
@@ -86,9 +86,11 @@ class Reweighting:
         return torch.stack(columns, dim=1) if columns else mu_r.new_empty((len(mu_r), 0))
 
 
-def _alpha_s_ratio(variation: Variation, mu_r: Tensor, coupling: RunningCoupling) -> Tensor:
-    """alpha_s(k_r mu_r) / alpha_s(mu_r), exactly 1 for k_r = 1."""
-    if variation.mu_r_factor == 1:
+def _coupling_ratio(
+    variation: Variation, power: int, mu_r: Tensor, coupling: RunningCoupling
+) -> Tensor:
+    """[alpha_s(k_r mu_r) / alpha_s(mu_r)]^power, exactly 1 where nothing depends on k_r."""
+    if variation.mu_r_factor == 1 or power == 0:
         return torch.ones_like(mu_r)
     varied = variation.mu_r_factor * mu_r
     ratio = coupling(varied.square()) / coupling(mu_r.square())
@@ -99,7 +101,7 @@ def _alpha_s_ratio(variation: Variation, mu_r: Tensor, coupling: RunningCoupling
             f"alpha_s at mu_r = {scale:.6g} GeV, of {variation.name}: expected a scale above its "
             "Landau pole (GeV); raise scales.factor, or set weights.scale_variations = false"
         )
-    return ratio
+    return ratio.pow(power)
 
 
 class _Luminosities:

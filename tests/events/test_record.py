@@ -268,7 +268,7 @@ def test_a_resonance_carries_what_leaves_its_decay_or_is_not_written(
     representation: int, legs: tuple[tuple[int, int], ...], lines: tuple[int, int]
 ) -> None:
     colour = ((0, 0), (0, 0), *legs, (0, 0))
-    for tried in (1, 3, -3, 8):
+    for tried in (1, 3, -3, 8, 6):
         event = top_event(colour, tried)
         tops = (event.pdg_id[0] == 6).nonzero()[:, 0]
         if tried != representation:

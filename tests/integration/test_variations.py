@@ -12,14 +12,12 @@ from torch import Tensor
 
 from mlgen.build import Process
 from mlgen.campaign.run_record import StepClock
-from mlgen.cards import ScalesCard
 from mlgen.core import Evaluation, EventBatch, PhaseSpacePoints, random_stream
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.estimate import ratios_of_means
 from mlgen.integration.generate import generate
 from mlgen.integration.integrator import Integration, integrate
 from mlgen.physics.pdf import find_set
-from mlgen.physics.scales import CardScales
 from tests.integration.toys import process
 
 QUICK = (
@@ -130,7 +128,7 @@ def test_each_weight_is_that_of_the_same_point_computed_anew_at_the_other_scales
 
     def weight_of(event: int, k_r: float, k_f: float) -> float:
         def scales(momenta: Tensor, group: int) -> tuple[Tensor, Tensor]:
-            mu_r, mu_f = CardScales(ScalesCard(choice="half_ht"))(momenta, group)
+            mu_r, mu_f = integrand.scales(momenta, group)
             return k_r * mu_r, k_f * mu_f
 
         channel = integrand.phase_space.channels[int(points.channel[event])]

@@ -174,6 +174,8 @@ def test_a_scale_below_the_landau_pole_is_named() -> None:
         NonFiniteWeight, match=r"alpha_s at mu_r = 0\.35 GeV, of MUR=0\.5__MUF=0\.5.*Landau pole"
     ):
         ratios_of(reweighting, mu_gev=0.7)
+    without = ratios_of(reweighting, replace(GROUP, qcd_order=0), mu_gev=0.7)
+    assert bool(without.isfinite().all()), "nothing depends on alpha_s"
 
 
 def test_members_are_named_by_the_id_of_the_set_plus_their_number_and_each_once() -> None:
