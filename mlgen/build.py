@@ -20,10 +20,11 @@ from mlgen.physics.alpha_s import AlphaS
 from mlgen.physics.bounds import CutBounds
 from mlgen.physics.cuts import CardCuts
 from mlgen.physics.leg_cuts import particle_kinds, split_by_cuts
-from mlgen.physics.model import Model, StandardModel
+from mlgen.physics.model import Model
 from mlgen.physics.pdf import find_set, read_grid
 from mlgen.physics.process import beam_pdg_id, read_process
 from mlgen.physics.scales import CardScales
+from mlgen.physics.ufo import read_model
 from mlgen.physics.variations import read_variations
 from mlgen.samplers.registry import check_sampler_name
 
@@ -50,7 +51,7 @@ def build(card: Card, progress: Progress) -> Process:
     """
     if card.run.sampler != "auto":
         check_sampler_name(card.run.sampler)
-    model = StandardModel(card.model)
+    model = read_model(card.model)
     found = read_process(card.process, card.beams.particles, model)
     groups, kinds = split_by_cuts(found, card.cuts, model), particle_kinds(model)
     hadronic = _is_hadronic(card)

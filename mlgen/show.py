@@ -18,8 +18,8 @@ from mlgen.diagnostics.rounding import with_error
 from mlgen.errors import CardError, MlgenError
 from mlgen.events.check import CheckReport
 from mlgen.events.lhe import read_lhe
-from mlgen.physics.model import StandardModel
 from mlgen.physics.process import particle_name, read_process
+from mlgen.physics.ufo import read_model
 
 MOST_ROWS = 12
 """Of one kind; what is left out is rare, or said to be."""
@@ -73,7 +73,7 @@ def show_run(record: RunRecord, folder: Path) -> str:
 
 def show_card(card: Card) -> str:
     """The process of a card, its subprocess groups, and every key with its value."""
-    groups = read_process(card.process, card.beams.particles, StandardModel(card.model))
+    groups = read_process(card.process, card.beams.particles, read_model(card.model))
     lines = [f"{card.process.definition}: {len(groups)} groups of subprocesses"]
     for group in groups:
         n_assignments = len(group.pdg_ids) * group.n_orientations

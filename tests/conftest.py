@@ -8,6 +8,9 @@ import torch
 # Two torch threads on two busy cores make small operations ten times slower.
 torch.set_num_threads(1)
 
+# UFO folders: packages of their own, which are read, not imported.
+collect_ignore = ["models"]
+
 
 @pytest.fixture(scope="session")
 def artifact_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -10,7 +10,7 @@ from torch import Tensor
 from mlgen.core import EventBatch, PhaseSpacePoints, ResolvedAmplitude, RunningCoupling
 from mlgen.events.record import Picks, assemble
 from mlgen.integration.integrand import ProcessIntegrand
-from mlgen.physics.model import StandardModel
+from mlgen.physics.model import Model
 from mlgen.physics.variations import Reweighting
 
 
@@ -20,7 +20,7 @@ class EventPicker:
 
     integrand: ProcessIntegrand
     amplitude: ResolvedAmplitude
-    model: StandardModel
+    model: Model
     reweighting: Reweighting = field(default_factory=Reweighting)
     """What the further weights of each event are."""
 

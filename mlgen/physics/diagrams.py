@@ -15,7 +15,7 @@ from typing import Any
 import feyngraph
 
 from mlgen.core import SubprocessGroup
-from mlgen.errors import ModelError
+from mlgen.physics.ufo import UfoDefinition, read_ufo
 
 GOLDSTONES = (250, 251)
 """feyngraph 0.1.0b4 works in Feynman gauge: these repeat what the Z and W propagators do."""
@@ -61,7 +61,7 @@ class DiagramModel:
     rules: Any
     """A `feyngraph.Model`."""
     names: Mapping[int, str]
-    """feyngraph's name of each particle."""
+    """Each particle's name there."""
 
     def conjugate(self, pdg_id: int) -> int:
         """The antiparticle."""
@@ -73,15 +73,39 @@ def diagram_model(ufo_folder: str = "") -> DiagramModel:
     """The diagrams' rules of a UFO model, or, without one, of the Standard Model.
 
     Raises:
-        ModelError: feyngraph cannot read the folder.
+        ModelError: the folder cannot be read, or feyngraph has no such particles.
     """
-    try:
-        rules = feyngraph.Model.from_ufo(ufo_folder) if ufo_folder else feyngraph.Model()
-    except Exception as error:  # feyngraph 0.1.0b4 raises whatever its parser did
-        raise ModelError(
-            f"model.ufo_folder = {ufo_folder!r}: expected a UFO model ({error})"
-        ) from error
-    return DiagramModel(rules=rules, names={p.pdg(): p.name() for p in rules.particles()})
+    if not ufo_folder:
+        rules = feyngraph.Model()
+        return DiagramModel(rules=rules, names={p.pdg(): p.name() for p in rules.particles()})
+    return _ufo_rules(read_ufo(ufo_folder))
+
+
+def _ufo_rules(definition: UfoDefinition) -> DiagramModel:
+    """The particles and vertices of a UFO model, one vertex for each set of coupling orders.
+
+    feyngraph 0.1.0b4 has a reader of its own, which finds nothing where files have loops, and
+    stumbles over many a Lorentz structure, those of the Standard Model among them.
+    """
+    particles = definition.particles
+    rules: Any = feyngraph.Model.empty()
+    for pdg_id, particle in particles.items():
+        if particle.is_self_conjugate or pdg_id > 0:
+            anti = pdg_id if particle.is_self_conjugate else -pdg_id
+            names = (str(pdg_id), str(anti))
+            is_fermion = particle.spin % 2 == 0
+            line = "straight" if is_fermion else "dashed"
+            # feyngraph 0.1.0b4 takes these in another order than its argument names and stub say.
+            numbers = (particle.colour, pdg_id, particle.spin)
+            rules.add_particle(*names, *numbers, *names, line, is_fermion)
+    for index, vertex in enumerate(definition.vertices):
+        n_fermions = sum(particles[p].spin % 2 == 0 for p in vertex.particles)
+        # Which fermions are joined decides signs alone: by convention neighbours, two by two.
+        spin_map = [position ^ 1 for position in range(n_fermions)]
+        for power, orders in enumerate(vertex.couplings):
+            name = f"V_{index}_{power}"
+            rules.add_vertex(name, [str(p) for p in vertex.particles], spin_map, dict(orders))
+    return DiagramModel(rules=rules, names={p: str(p) for p in particles})
 
 
 @lru_cache(maxsize=4096)
