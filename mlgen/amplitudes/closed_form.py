@@ -37,12 +37,15 @@ def provide(request: AmplitudeRequest, progress: Progress) -> ResolvedAmplitude:
     """The closed-form amplitude of a process; there is next to nothing to prepare.
 
     Raises:
-        UnsupportedProcess: a group has no closed form here.
+        UnsupportedProcess: a group has no closed form here, or the model is another one.
     """
+    model = request.model
+    if not isinstance(model, StandardModel):
+        raise UnsupportedProcess("closed_form knows the Standard Model alone")
     exchanges = []
     with progress.step("preparing the matrix element", len(request.groups)) as advance:
         for group in request.groups:
-            exchanges.append(_exchange_of(group, request.model))
+            exchanges.append(_exchange_of(group, model))
             advance(1, f"{group.name} (closed form)")
     return ClosedForm(tuple(exchanges))
 

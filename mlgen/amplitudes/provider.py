@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlgen.core import Progress, ResolvedAmplitude, SubprocessGroup
 from mlgen.errors import CardError, MissingExtra, UnsupportedProcess
-from mlgen.physics.model import StandardModel
+from mlgen.physics.model import Model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,9 +17,13 @@ class AmplitudeRequest:
     """The groups of a process, each to be computed for its first flavour assignment."""
 
     groups: tuple[SubprocessGroup, ...]
-    model: StandardModel
+    model: Model
     cache_folder: Path
     """Where a provider may keep what is slow to make."""
+    function: str = ""
+    """`module:function`, for the provider `python`."""
+    library: str = ""
+    """A shared library, for the provider `umami`."""
 
 
 AmplitudeProvider = Callable[[AmplitudeRequest, Progress], ResolvedAmplitude]
