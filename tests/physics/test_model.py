@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import math
+import random
 
 import pytest
 
@@ -36,3 +38,33 @@ def test_masses_and_widths_are_those_of_the_card() -> None:
 def test_the_others_are_massless_and_stable(pdg_id: int) -> None:
     assert MODEL.mass_gev(pdg_id) == 0
     assert MODEL.width_gev(pdg_id) == 0
+
+
+def test_a_varied_model_has_all_its_inputs_larger() -> None:
+    varied = MODEL.varied(random.Random(3)).inputs
+    for item in dataclasses.fields(ModelCard):
+        before, after = getattr(MODEL.inputs, item.name), getattr(varied, item.name)
+        if isinstance(before, float):
+            assert 1 < after / before < 1.5
+    again = MODEL.varied(random.Random(3))
+    assert again.inputs == varied
+    assert 0 < again.sin2_theta_w < 0.25
+
+
+def test_a_particle_and_its_antiparticle_have_opposite_charges() -> None:
+    for pdg_id, particle in MODEL.particles.items():
+        other = MODEL.particles[MODEL.conjugate(pdg_id)]
+        assert other.charge == -particle.charge
+        assert other.spin == particle.spin
+        assert (other.pdg_id == pdg_id) == particle.is_self_conjugate
+
+
+def test_each_vertex_conserves_charge_and_counts_couplings_as_legs_do() -> None:
+    for vertex in MODEL.vertices():
+        assert sum(MODEL.particles[p].charge for p in vertex.particles) == pytest.approx(0)
+        assert sum(power for _, power in vertex.orders) == len(vertex.particles) - 2
+
+
+def test_massless_fermions_have_no_vertex_with_the_higgs_boson() -> None:
+    coupled = {abs(p) for v in MODEL.vertices() if 25 in v.particles for p in v.particles}
+    assert coupled == {5, 6, 15, 23, 24, 25}

@@ -290,8 +290,8 @@ def test_multiparticles_of_the_card_stand_for_their_particles() -> None:
         *ordered_subprocesses(at_protons("p p > e- ve~")),
     }
     # Names may be made of names, and what is named twice counts once.
-    names = {"e": ("e+", "e-"), "l": ("e", "e+", "l+", "mu-")}
-    count = ordered_subprocesses(subprocess_groups("u u~ > l l", multiparticles=names))
+    nested = {"e": ("e+", "e-"), "l": ("e", "e+", "l+", "mu-")}
+    count = ordered_subprocesses(subprocess_groups("u u~ > l l", multiparticles=nested))
     assert count == {(2, -2, -11, 11): 1, (2, -2, -13, 13): 1}
 
 
