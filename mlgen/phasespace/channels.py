@@ -11,7 +11,7 @@ from typing import Literal
 
 from mlgen.core import Channel, Resonance, SubprocessGroup
 from mlgen.errors import CardError
-from mlgen.phasespace.angles import AngleMap, Isotropic, Spacelike
+from mlgen.phasespace.angles import AngleMap, Collinear, Isotropic, Spacelike
 from mlgen.phasespace.invariants import BreitWigner, PowerLaw, RangeMap, Uniform
 from mlgen.phasespace.multichannel import MultiChannel
 from mlgen.phasespace.priors import (
@@ -44,6 +44,8 @@ SOFT_GEV = 10.0
 """Where neither a cut nor a mass keeps a massless system away from pt = 0: a scale for its map."""
 FLOOR_GEV = 1.0
 """The same for the mass of a massless cluster."""
+TYPICAL_RANGE = 4.0
+"""In rapidity, for the priors from propagators."""
 MAX_DENSITIES = 10
 """Up to this many maps in a group, `auto` computes all their densities."""
 
@@ -137,8 +139,8 @@ class _GroupChannels:
         if choice == "densities":
             return DensityPrior(self.maps, members, self._n_orientations)
         peaks = [self._peaks(structure) for structure in all_structures]
-        # A system in place of two parts of a decay: 1 / (2 (2 pi)³) pi Δy for 1 / (8 pi²) here.
-        constants = [-math.log(4) * len(mine) for mine in map(clusters, all_structures)]
+        # Two parts of a decay fill 1 / (16 pi²), a system of its own that times its range in y.
+        constants = [math.log(TYPICAL_RANGE) * len(clusters(s)) for s in all_structures]
         return PropagatorPrior(peaks, constants, members)
 
     # --- maps --------------------------------------------------------------------------------
@@ -159,17 +161,26 @@ class _GroupChannels:
 
     def _transverse(self, node: Node) -> TransverseSystem:
         cuts = self._setting.cuts
-        legs = sorted(legs_of(node))
-        max_rapidity = max(cuts.max_rapidity(self._pdg_ids[leg]) for leg in legs)
-        softest = max(cuts.min_pt(self._pdg_ids[leg]) for leg in legs)
-        if isinstance(node, int) and softest > 0:
-            return TransverseSystem(min_pt_gev=softest, max_rapidity=max_rapidity)
-        is_heavy = self._pole(node) > 0
+        pdg_ids = [self._pdg_ids[leg] for leg in legs_of(node)]
+        transverse = self._least_transverse_mass(node)
         return TransverseSystem(
-            soft_pt_gev=0.0 if is_heavy else softest or SOFT_GEV,
-            uses_mass=True,
-            max_rapidity=max_rapidity,
+            min_transverse_mass_gev=transverse,
+            soft_gev=0.0 if max(transverse, self._pole(node)) > 0 else SOFT_GEV,
+            max_rapidity=max(map(cuts.max_rapidity, pdg_ids)),
         )
+
+    def _least_transverse_mass(self, node: Node) -> float:
+        """At least the sum of those of its legs."""
+        pdg_ids = [self._pdg_ids[leg] for leg in legs_of(node)]
+        masses = map(self._setting.model.mass_gev, pdg_ids)
+        return sum(map(math.hypot, map(self._setting.cuts.min_pt, pdg_ids), masses))
+
+    def _is_soft(self, node: Node) -> bool:
+        """Whether its emission has a soft pole: massless vector bosons."""
+        if not isinstance(node, int):
+            return False
+        particle = self._setting.model.particles[self._pdg_ids[node]]
+        return particle.spin == 3 and self._pole(node) == 0
 
     def _pole(self, node: Node) -> float:
         """The mass of a leg or of a resonance; the least one of a heavy pair."""
@@ -205,6 +216,14 @@ class _GroupChannels:
     def _angle(self, node: Cluster) -> AngleMap:
         if node.spacelike_gev is not None:
             return Spacelike(node.spacelike_gev)
+        if node.kind == "light" and self._setting.hadronic:
+            first, second = node.parts
+            return Collinear(
+                least_first_gev=self._least_transverse_mass(first),
+                least_second_gev=self._least_transverse_mass(second),
+                soft_first=self._is_soft(first),
+                soft_second=self._is_soft(second),
+            )
         pdg_ids = [self._pdg_ids[leg] for leg in node.legs]
         is_pair = all(isinstance(part, int) for part in node.parts) and len(pdg_ids) == 2
         if is_pair and all(self._setting.model.mass_gev(pdg) == 0 for pdg in pdg_ids):
@@ -245,11 +264,9 @@ class _GroupChannels:
     def _transverse_peak(self, node: Node) -> Peak:
         system, s = self._transverse(node), self._setting.s
         legs = legs_of(node)
-        offset = system.soft_pt_gev**2
-        low = system.min_pt_gev**2 + offset
-        if system.uses_mass:
-            low += max(self._pole(node), self._least_mass(legs)) ** 2
-        return Peak(legs, PowerLaw(EXPONENT), low, s, True, offset, system.uses_mass)
+        offset = system.soft_gev**2
+        least = max(system.min_transverse_mass_gev, self._pole(node), self._least_mass(legs))
+        return Peak(legs, PowerLaw(EXPONENT), least**2 + offset, s, True, offset)
 
     # --- people ------------------------------------------------------------------------------
 

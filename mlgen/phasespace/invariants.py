@@ -77,12 +77,12 @@ class PowerLaw(RangeMap):
     """
 
     exponent: float
-    shift: float = 0.0
-    """Minus the pole, or a scale below which the shape is flat."""
+    shift: float | Tensor = 0.0
+    """Minus the pole, or a scale below which the shape is flat; one number or (n,)."""
 
     def forward(self, r: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         start = low + self.shift
-        log_ratio = ((high + self.shift) / start).log()
+        log_ratio = torch.log1p((high - low) / start)
         if self.exponent == 1:
             log_value = r * log_ratio
         else:
@@ -96,7 +96,7 @@ class PowerLaw(RangeMap):
 
     def inverse(self, value: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         start = low + self.shift
-        log_ratio = ((high + self.shift) / start).log()
+        log_ratio = torch.log1p((high - low) / start)
         log_value = torch.log1p((value - low) / start)
         if self.exponent == 1:
             r = log_value / log_ratio

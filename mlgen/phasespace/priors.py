@@ -82,15 +82,14 @@ class Peak:
     """One factor of a channel's shape."""
 
     legs: frozenset[int]
-    """The final legs whose mass squared, or transverse momentum squared, has the peak."""
+    """The final legs whose mass squared, or transverse mass squared, has the peak."""
     shape: RangeMap
     low: float
     high: float
     transverse: bool = False
-    """Whether it is one in pt² + offset, where the mass squared of the legs may be part of the offset."""
+    """Whether it is one in m² + pt² + offset, not in m²."""
     offset: float = 0.0
     """GeV²."""
-    uses_mass: bool = False
 
 
 class PropagatorPrior(Prior):
@@ -136,9 +135,7 @@ def _log_peak(
         pt2 = px * px + py * py
         sums[peak.legs] = energy * energy - pz * pz - pt2, pt2
     s, pt2 = sums[peak.legs]
-    value = s
-    if peak.transverse:
-        value = pt2 + peak.offset + (s if peak.uses_mass else 0.0)
+    value = s + pt2 + peak.offset if peak.transverse else s
     low = torch.full_like(value, peak.low)
     high = torch.full_like(value, peak.high)
     return peak.shape.inverse(value.clamp(peak.low, peak.high), low, high)[1]

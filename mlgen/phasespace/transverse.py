@@ -26,12 +26,10 @@ EXPONENT = 2.0
 class TransverseSystem:
     """What the map of one system knows."""
 
-    min_pt_gev: float = 0.0
-    """The least transverse momentum that cuts leave."""
-    soft_pt_gev: float = 0.0
-    """Below this, and below its mass, the spectrum is flat in pt²; it, the mass or the cut is positive."""
-    uses_mass: bool = False
-    """Whether its mass flattens the spectrum."""
+    min_transverse_mass_gev: float = 0.0
+    """The least sqrt(m² + pt²): that of a pair is at least the sum of those of its parts."""
+    soft_gev: float = 0.0
+    """Below this the spectrum is flat in pt²; for massless systems without a cut."""
     max_rapidity: float = math.inf
     """The largest |y| that cuts leave."""
 
@@ -145,25 +143,22 @@ class TransverseProduction(Production):
 
     def _draw_pt2(self, i: int, r: Tensor, s: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         offset, low, high = self._pt2_range(i, s)
-        value, log_jac = PowerLaw(EXPONENT).forward(r, low + offset, high + offset)
-        return (value - offset).clamp(min=0), log_jac
+        return PowerLaw(EXPONENT, offset).forward(r, low, high)
 
     def _find_pt2(self, i: int, pt2: Tensor, s: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         offset, low, high = self._pt2_range(i, s)
-        return PowerLaw(EXPONENT).inverse(pt2 + offset, low + offset, high + offset)
+        return PowerLaw(EXPONENT, offset).inverse(pt2, low, high)
 
     def _pt2_range(self, i: int, s: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """The scale that flattens the spectrum, and pt² from the cut to where all others are at rest."""
+        """What flattens the spectrum, and pt² from what cuts leave to where all others are at rest."""
         system = self.systems[i]
-        offset = torch.full_like(s[i], system.soft_pt_gev**2)
-        if system.uses_mass:
-            offset = offset + s[i]
+        offset = s[i] + system.soft_gev**2
         rest = torch.zeros_like(s[i])
         for j, s_j in enumerate(s):
             if j != i:
                 rest = rest + s_j.sqrt()
         high = kallen(torch.full_like(rest, self.s), s[i], rest.square()) / (4 * self.s)
-        low = torch.full_like(high, system.min_pt_gev**2)
+        low = (system.min_transverse_mass_gev**2 - s[i]).clamp(min=0)
         # Rounding may put the ends of an empty range the wrong way round.
         return offset, low, torch.maximum(low, high)
 

@@ -18,7 +18,7 @@ from mlgen.core import PhaseSpacePoints
 from mlgen.phasespace.angles import AngleMap, Isotropic, Parent
 from mlgen.phasespace.invariants import RangeMap
 from mlgen.phasespace.production import LeptonProduction, Production
-from mlgen.phasespace.vectors import back_to_back, from_rest, pair_mass_squared, to_rest
+from mlgen.phasespace.vectors import back_to_back, from_rest, pair_mass_squared
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +149,7 @@ class TreeMap:
         half_turn = self.production.across is None
         for decay in reversed(self._decays):
             parent, step = _parent(decay, drawn, momenta[decay], second_beam)
-            at_rest = to_rest(momenta[decay.first], parent.momentum, parent.mass)
-            direction = at_rest[1:] / at_rest[1:].square().sum(0).sqrt()
-            r, phi, step_angle = decay.angle.inverse(direction, parent)
+            r, phi, step_angle = decay.angle.inverse(momenta[decay.first], parent)
             if not self._is_only(decay):
                 turns = torch.remainder(phi / (2 * math.pi), 1)
                 columns.append(turns * 2 if half_turn else turns)
@@ -266,7 +264,9 @@ def _parent(
     s1, s2 = (_invariant(part, drawn, s) for part in decay.parts)
     mass = s.sqrt()
     energy, p = back_to_back(s, s1, s2)
-    parent = Parent(momentum=momentum, mass=mass, energy=energy, p=p, second_beam=second_beam)
+    parent = Parent(
+        momentum=momentum, mass=mass, energy=energy, p=p, s_first=s1, second_beam=second_beam
+    )
     return parent, (p / (16 * math.pi**2 * mass)).log()
 
 

@@ -45,17 +45,37 @@ def from_rest(momentum: Tensor, parent: Tensor, parent_mass: Tensor) -> Tensor:
     )
 
 
-def to_rest(momentum: Tensor, parent: Tensor, parent_mass: Tensor) -> Tensor:
-    """The inverse of `from_rest`."""
+def to_rest(momentum: Tensor, s: Tensor, parent: Tensor, parent_mass: Tensor) -> Tensor:
+    """The inverse of `from_rest`, for a momentum (4, n) of mass squared s (n,)."""
+    energy_across, pz = without_rapidity(momentum, s, parent, parent_mass)
     m_t = transverse_mass(parent, parent_mass.square())
-    cosh, sinh = parent[0] / m_t, parent[3] / m_t
-    energy_across = cosh * momentum[0] - sinh * momentum[3]
-    pz = cosh * momentum[3] - sinh * momentum[0]
     energy = (m_t * energy_across - parent[1] * momentum[1] - parent[2] * momentum[2]) / parent_mass
     factor = (energy_across + energy) / (m_t + parent_mass)
     return torch.stack(
         [energy, momentum[1] - factor * parent[1], momentum[2] - factor * parent[2], pz]
     )
+
+
+def without_rapidity(
+    momentum: Tensor, s: Tensor, parent: Tensor, parent_mass: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Energy and pz of a momentum of mass squared s where its parent has no rapidity, (n,) each.
+
+    From the light-cone momenta E ± pz, which a boost only scales: it loses no digits.
+    """
+    plus, minus = _light_cone(momentum, s)
+    parent_plus, parent_minus = _light_cone(parent, parent_mass.square())
+    stretch = (parent_minus / parent_plus).sqrt()
+    plus, minus = plus * stretch, minus / stretch
+    return 0.5 * (plus + minus), 0.5 * (plus - minus)
+
+
+def _light_cone(momentum: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """E + pz and E - pz, the smaller one as m_T² over the larger one."""
+    large = momentum[0] + momentum[3].abs()
+    small = (s + momentum[1].square() + momentum[2].square()) / large
+    forward = momentum[3] > 0
+    return torch.where(forward, large, small), torch.where(forward, small, large)
 
 
 def transverse_mass(momentum: Tensor, s: Tensor) -> Tensor:
