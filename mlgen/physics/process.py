@@ -105,30 +105,18 @@ def read_process(
             subprocess is left with several powers of the strong coupling.
     """
     definition = _read_definition(card, model)
-    names = particle_names(model)
-    for slot, beam in zip(definition.incoming, beams, strict=True):
-        beam_id = beam_pdg_id(beam)
-        if not (set(slot) <= set(names["p"]) if beam == "p" else slot == (beam_id,)):
-            raise ProcessError(
-                f"{definition.where}: its incoming particles do not come from "
-                f"beams.particles = {list(beams)}"
-            )
-    collisions = set(itertools.product(*definition.incoming)) if beams[0] == beams[1] else set()
+    _check_beams(definition, beams, model)
     comparison = AmplitudeComparison(model)
     found = []
-    for ids in _assignments(definition, model):
-        mirrored = ids[0] != ids[1] and (ids[1], ids[0]) in collisions
-        if mirrored and _rank(ids[0]) > _rank(ids[1]):
-            continue
+    for ids, n_orientations in _collisions(definition, beams, model):
         diagrams = comparison.nonvanishing(generate_diagrams(ids, model.ufo_folder))
         if diagrams:
-            found.append((ids, 2 if mirrored else 1, diagrams))
+            found.append((ids, n_orientations, diagrams))
     if not found:
         raise ProcessError(f"{definition.where}: no tree diagrams")
-    kept = _select_orders(definition, found, model)
     groups: dict[object, list[Assignment]] = defaultdict(list)
     shared: dict[object, tuple[int, Diagram]] = {}
-    for ids, n_orientations, diagrams in kept:
+    for ids, n_orientations, diagrams in _select_orders(definition, found, model):
         assignment = comparison.assignment(
             ids, diagrams, definition.names, mirrored=n_orientations == 2
         )
@@ -203,6 +191,28 @@ def _with_multiparticles(card: ProcessCard, model: Model) -> dict[str, tuple[int
         # A particle that is named twice counts once.
         known[name] = tuple(dict.fromkeys(p for member in members for p in known[member]))
     return known
+
+
+def _check_beams(definition: _Definition, beams: tuple[str, str], model: Model) -> None:
+    partons = set(particle_names(model)["p"])
+    for slot, beam in zip(definition.incoming, beams, strict=True):
+        beam_id = beam_pdg_id(beam)
+        if not (set(slot) <= partons if beam == "p" else slot == (beam_id,)):
+            raise ProcessError(
+                f"{definition.where}: its incoming particles do not come from "
+                f"beams.particles = {list(beams)}"
+            )
+
+
+def _collisions(
+    definition: _Definition, beams: tuple[str, str], model: Model
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Each assignment of flavours, and for how many beam assignments it stands."""
+    pairs = set(itertools.product(*definition.incoming)) if beams[0] == beams[1] else set()
+    for ids in _assignments(definition, model):
+        mirrored = ids[0] != ids[1] and (ids[1], ids[0]) in pairs
+        if not mirrored or _rank(ids[0]) <= _rank(ids[1]):
+            yield ids, 2 if mirrored else 1
 
 
 def _assignments(definition: _Definition, model: Model) -> Iterator[tuple[int, ...]]:
