@@ -28,6 +28,7 @@ class Particle(UFOBaseClass):
 
     def __init__(self, **fields):
         defaults = {"propagating": True, "goldstoneboson": False, "line": "straight"}
+        defaults |= {"GhostNumber": 0, "LeptonNumber": 0, "Y": 0}
         super().__init__(**{**defaults, **fields})
         self.selfconjugate = self.name == self.antiname
 
