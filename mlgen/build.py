@@ -62,6 +62,8 @@ def build(card: Card, progress: Progress) -> Process:
         groups=groups,
         model=model,
         cache_folder=Path(folder) if folder else user_cache_path("mlgen") / "matrix_elements",
+        function=card.matrix_element.function,
+        library=card.matrix_element.library,
     )
     provider, amplitude = provide(card.matrix_element.provider, request, progress)
     integrand = ProcessIntegrand(

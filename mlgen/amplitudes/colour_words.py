@@ -85,15 +85,22 @@ def colour_tags(word: Sequence[int], pdg_ids: Sequence[int]) -> list[tuple[int, 
     ]
 
 
+def n_colour_parts(pdg_ids: Sequence[int], alpha_s_power: int) -> int:
+    """Of a tree amplitude of order g_s^p, the parts that only electroweak bosons join.
+
+    c = (n_coloured - p) / 2: each part with n coloured legs has n - 2 powers of g_s.
+    """
+    return (sum(is_coloured(pdg) for pdg in pdg_ids) - alpha_s_power) // 2
+
+
 def leading_words(
     words: Sequence[Sequence[int]], pdg_ids: Sequence[int], alpha_s_power: int
 ) -> list[int]:
     """The indices of the words that are leading in 1/N_c.
 
-    A tree amplitude of order g_s^p has c = (n_coloured - p) / 2 parts that only electroweak bosons
-    join. Strings and quark lines, followed in turn, close into cycles: a word is leading if there
-    is one cycle for each part, for at least one way of pairing the quarks with the antiquarks to
-    which their lines may run. More cycles mean that a gluon between two lines was a colour singlet,
+    Strings and quark lines, followed in turn, close into cycles: a word is leading if there is one
+    cycle for each part of `n_colour_parts`, for at least one way of pairing the quarks with the
+    antiquarks to which their lines may run. More cycles mean that a gluon between two lines was a colour singlet,
     suppressed by 1/N_c² in |M|² and left out by MadGraph too.
 
     A line may change flavour within its generation where it emits a W: an external one, one that
@@ -101,8 +108,7 @@ def leading_words(
     not exist at this order), all are kept.
     """
     outgoing = as_outgoing(pdg_ids)
-    n_coloured = sum(is_coloured(pdg) for pdg in pdg_ids)
-    n_parts = (n_coloured - alpha_s_power) // 2
+    n_parts = n_colour_parts(pdg_ids, alpha_s_power)
     n_w = sum(abs(pdg) == W for pdg in pdg_ids) + sum(abs(pdg) in NEUTRINOS for pdg in pdg_ids)
     n_changes = n_w + 2 * (n_parts - 1)
     kept = []

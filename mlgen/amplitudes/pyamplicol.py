@@ -1,33 +1,37 @@
-"""Tree-level matrix elements of the Standard Model by pyamplicol.
+"""Tree-level matrix elements of the Standard Model, or of a UFO model, by pyamplicol.
 
-For each coupling structure, that is each set of legs up to crossing, two artifacts: full colour
-for the weight and the helicities, and leading colour, in which the colour flow of an accepted
-event is chosen. u-type and d-type quarks are different structures.
+For each process up to the order of its legs and, in the Standard Model, charge conjugation, one
+matrix element at full colour for the weight and the helicities; and, where there is more than one
+leading colour flow, one at leading colour, in which the flow of an accepted event is chosen.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mlgen.amplitudes.colour_words import colour_tags, is_coloured, leading_words
+from mlgen.amplitudes.colour_flows import leading_flows
+from mlgen.amplitudes.colour_words import colour_tags, is_coloured, leading_words, n_colour_parts
+from mlgen.amplitudes.cross_checks import cross_check
+from mlgen.amplitudes.parameters import REFERENCE_ALPHA_S, WIDTHS, named_parameters
+from mlgen.amplitudes.probe_points import measured_power, probe_points
 from mlgen.amplitudes.provider import AmplitudeRequest
-from mlgen.amplitudes.pyamplicol_artifacts import Artifact, prepare
+from mlgen.amplitudes.pyamplicol_artifacts import ArtifactCache, MatrixElement
+from mlgen.amplitudes.pyamplicol_generation import ALTERNATIVES
 from mlgen.amplitudes.pyamplicol_runtime import Array, Indices, ProcessRuntime, package_folder
+from mlgen.amplitudes.relabelling import Relabelling, canonical_relabelling
 from mlgen.core import AmplitudeValue, Progress, SubprocessGroup
 from mlgen.errors import MatrixElementError, UnsupportedProcess
 from mlgen.physics.kinematics import boost_back
-from mlgen.physics.model import StandardModel
+from mlgen.physics.model import Model, StandardModel
 from mlgen.physics.process import process_name
-
-_REFERENCE_ALPHA_S = 0.118
-"""Where artifacts are evaluated; |M|² at another alpha_s follows from its power."""
 
 _CHUNK = 1024
 """Points evaluated at a time: they stay in the processor's cache, and below the 32768 numbers from
@@ -38,106 +42,148 @@ def provide(request: AmplitudeRequest, progress: Progress) -> PyamplicolAmplitud
     """The matrix elements of a process, made where the cache lacks them.
 
     Raises:
-        UnsupportedProcess: a group has no coloured leg, or mixes powers of alpha_s.
+        UnsupportedProcess: a group is beyond pyamplicol, or mixes powers of alpha_s.
         MissingExtra: pyamplicol is not installed.
-        MatrixElementError: a matrix element could not be made or loaded.
+        MatrixElementError: a matrix element could not be made or loaded, fails a check, or has
+            another power of alpha_s than its group.
     """
     package_folder()
-    structures: dict[tuple[int, ...], list[str]] = {}
     for group in request.groups:
-        _check_coloured(group)
-        processes = structures.setdefault(_structure(group), [])
-        if process_name(group.pdg_ids[0]) not in processes:
-            processes.append(process_name(group.pdg_ids[0]))
-    artifacts = {
-        structure: (
-            Artifact(processes=tuple(processes), colour="full"),
-            Artifact(processes=tuple(processes), colour="lc"),
+        _check_served(group, request.model)
+    relabellings = [_relabelling(group, request.model) for group in request.groups]
+    full, leading = [], []
+    for group, relabelling in zip(request.groups, relabellings, strict=True):
+        full.append(_matrix_element(group, relabelling, "full", request.model))
+        has_one_flow = len(leading_flows(group.pdg_ids[0], group.qcd_order)) == 1
+        leading.append(
+            None if has_one_flow else _matrix_element(group, relabelling, "lc", request.model)
         )
-        for structure, processes in structures.items()
-    }
-    prepare([a for pair in artifacts.values() for a in pair], request.cache_folder, progress)
-    parameters = model_parameters(request.model)
+    cache = ArtifactCache(request.cache_folder)
+    parameters = named_parameters(request.model)
+    wanted = [element for element in (*full, *leading) if element is not None]
+    cache.prepare(wanted, ArtifactChecks(request.model, cache), progress)
     loaded = []
-    for group in request.groups:
-        full, leading = (a.folder(request.cache_folder) for a in artifacts[_structure(group)])
-        pdg_ids = group.pdg_ids[0]
-        runtime = ProcessRuntime(full, process_name(pdg_ids), pdg_ids, parameters)
-        masses = [request.model.mass_gev(pdg) for pdg in pdg_ids]
-        power = _alpha_s_power(runtime, group.name, masses)
+    for index, group in enumerate(request.groups):
+        last = leading[index]
         loaded.append(
             _Group(
-                pdg_ids=pdg_ids,
-                full=full.resolve(),
-                leading=leading.resolve(),
-                alpha_s_power=power,
+                group=group,
+                relabelling=relabellings[index],
+                process=full[index].process,
+                full=cache.folder_of(full[index]),
+                leading=None if last is None else cache.folder_of(last),
                 parameters=parameters,
             )
         )
     amplitude = PyamplicolAmplitude(tuple(loaded))
     for index in range(len(loaded)):
+        amplitude.check_alpha_s_power(index, request.model)
         amplitude.colour_flows(index)  # a damaged artifact is to be found now, not after a long run
     return amplitude
 
 
-def model_parameters(model: StandardModel) -> dict[str, float]:
-    """The external parameters of MadGraph's `sm` by their names there, alpha_s at a reference."""
-    inputs = model.inputs
-    return {
-        "aEWM1": inputs.inverse_alpha_em,
-        "Gf": inputs.fermi_constant_per_gev2,
-        "aS": _REFERENCE_ALPHA_S,
-        "MZ": inputs.z_mass_gev,
-        "MT": inputs.top_mass_gev,
-        "MB": inputs.bottom_mass_gev,
-        "MTA": inputs.tau_mass_gev,
-        "MH": inputs.higgs_mass_gev,
-        "ymt": inputs.top_mass_gev,
-        "ymb": inputs.bottom_mass_gev,
-        "ymtau": inputs.tau_mass_gev,
-        "WZ": inputs.z_width_gev,
-        "WW": inputs.w_width_gev,
-        "WT": inputs.top_width_gev,
-        "WH": inputs.higgs_width_gev,
-    }
-
-
-def _structure(group: SubprocessGroup) -> tuple[int, ...]:
-    return tuple(sorted(abs(pdg) for pdg in group.pdg_ids[0]))
-
-
-def _check_coloured(group: SubprocessGroup) -> None:
-    if not any(is_coloured(pdg) for pdg in group.pdg_ids[0]):
+def _check_served(group: SubprocessGroup, model: Model) -> None:
+    pdg_ids = group.pdg_ids[0]
+    if not any(is_coloured(pdg) for pdg in pdg_ids):
         # pyamplicol 1.0.1: e+ e- > mu+ mu- is too small by the constant 4 e^4.
         raise UnsupportedProcess(
             f"{group.name}: pyamplicol 1.0.1 gives wrong values for processes without a coloured "
-            'leg; set matrix_element.provider = "closed_form"'
+            f"leg; set matrix_element.provider to closed_form, for l+ l- > l'+ l'-, or {ALTERNATIVES}"
+        )
+    if isinstance(model, StandardModel) and n_colour_parts(pdg_ids, group.qcd_order) > 1:
+        # pyamplicol 1.0.1 fails on u u > w+ w+ d d with QCD=0, or, on the fly, gives 0.
+        raise UnsupportedProcess(
+            f"{group.name} with QCD={group.qcd_order}: pyamplicol 1.0.1 has no processes in which "
+            f"electroweak bosons alone join quark lines; {ALTERNATIVES}"
+        )
+
+
+def _relabelling(group: SubprocessGroup, model: Model) -> Relabelling:
+    particles = model.particles
+    return canonical_relabelling(
+        group.pdg_ids[0],
+        self_conjugate=frozenset(p for p in particles if particles[p].is_self_conjugate),
+        # There is no phase in the couplings of the Standard Model here; of others nothing is known.
+        has_cp=isinstance(model, StandardModel),
+    )
+
+
+def _matrix_element(
+    group: SubprocessGroup, relabelling: Relabelling, colour: Literal["full", "lc"], model: Model
+) -> MatrixElement:
+    return MatrixElement(
+        process=process_name(relabelling.pdg_ids, model),
+        pdg_ids=relabelling.pdg_ids,
+        colour=colour,
+        qcd_order=group.qcd_order,
+        qed_order=group.qed_order,
+        ufo_folder=model.ufo_folder,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactChecks:
+    """What a matrix element goes through after it was made."""
+
+    model: Model
+    cache: ArtifactCache
+
+    def __call__(self, element: MatrixElement, artifact: Path) -> dict[str, float]:
+        parameters = named_parameters(self.model)
+        is_standard = isinstance(self.model, StandardModel)
+        full_colour = None
+        if element.colour == "lc":
+            folder = self.cache.folder_of(replace(element, colour="full"))
+            full_colour = ProcessRuntime(folder, element.process, element.pdg_ids, parameters)
+        return cross_check(
+            ProcessRuntime(artifact, element.process, element.pdg_ids, parameters),
+            f"{element.process} ({element.colour} colour) by pyamplicol",
+            element.pdg_ids,
+            [self.model.mass_gev(pdg) for pdg in element.pdg_ids],
+            {name: parameters[name] for name in WIDTHS} if is_standard else None,
+            full_colour,
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Group:
-    """Where the matrix element of one group is found, and how it scales."""
+    """Where the matrix element of one group is found."""
 
-    pdg_ids: tuple[int, ...]
+    group: SubprocessGroup
+    relabelling: Relabelling
+    process: str
+    """Which the group is relabelled to."""
     full: Path
-    leading: Path
-    alpha_s_power: int
+    leading: Path | None
+    """None where there is only one leading colour flow."""
     parameters: Mapping[str, float]
 
     def runtime(self, artifact: Path) -> ProcessRuntime:
-        return ProcessRuntime(artifact, process_name(self.pdg_ids), self.pdg_ids, self.parameters)
+        return ProcessRuntime(
+            artifact.resolve(), self.process, self.relabelling.pdg_ids, self.parameters
+        )
+
+    def in_centre_of_mass(self, momenta: Tensor) -> list[Array]:
+        """The momenta (n, n_ext, 4) of the relabelled process, in chunks, incoming legs at rest."""
+        momenta = momenta.detach().double().cpu()
+        chunks = [momenta[start : start + _CHUNK] for start in range(0, len(momenta), _CHUNK)]
+        at_rest = [boost_back(c, c[:, :2].sum(dim=1, keepdim=True)) for c in chunks]
+        return [self.relabelling.momenta(chunk).numpy() for chunk in at_rest]
 
 
 class _LeadingColour:
     """The leading colour flows of a group, and their |M|²."""
 
-    def __init__(self, group: _Group, full_helicities: tuple[tuple[int, ...], ...]) -> None:
-        self._name = process_name(group.pdg_ids)
-        self._runtime = group.runtime(group.leading)
+    def __init__(
+        self, group: _Group, artifact: Path, full_helicities: tuple[tuple[int, ...], ...]
+    ) -> None:
+        self._name = group.process
+        self._runtime = group.runtime(artifact)
         words = self._runtime.colour_words
-        self._kept = leading_words(words, group.pdg_ids, group.alpha_s_power)
-        self.tags = [colour_tags(words[index], group.pdg_ids) for index in self._kept]
+        pdg_ids = group.relabelling.pdg_ids
+        self._kept = leading_words(words, pdg_ids, group.group.qcd_order)
+        tags = torch.tensor([colour_tags(words[index], pdg_ids) for index in self._kept])
+        self.tags = group.relabelling.colour_flows(tags)
         index_of = {labels: i for i, labels in enumerate(self._runtime.all_helicities)}
         self._helicity = np.array([index_of[labels] for labels in full_helicities], dtype=np.int64)
 
@@ -171,7 +217,8 @@ class PyamplicolAmplitude:
 
     Everything is evaluated in the partonic centre-of-mass frame. Helicities are physical ones
     there, of incoming legs too, as MadGraph writes them. And a width in a propagator breaks gauge
-    invariance, so that the frame matters a little: 2e-5 of |M|² in g g > t t~ g.
+    invariance, so that the frame matters a little: 2e-5 of |M|² in g g > t t~ g. Where there is
+    only one colour flow, its value is 1.
     """
 
     _groups: tuple[_Group, ...]
@@ -184,96 +231,96 @@ class PyamplicolAmplitude:
 
     def __call__(self, momenta: Tensor, alpha_s: Tensor, group: int) -> AmplitudeValue:
         runtime = self._full_runtime(group)
-        values = [runtime.totals(chunk) for chunk in _in_centre_of_mass(momenta)]
-        value = _tensor(values, momenta, ()) * self._scaling(alpha_s, group)
+        chunks = self._groups[group].in_centre_of_mass(momenta)
+        value = _tensor([runtime.totals(chunk) for chunk in chunks], momenta, ())
+        value *= self._scaling(alpha_s, group)
         return AmplitudeValue(value=value, std=torch.zeros_like(value))
 
     def helicities(self, group: int) -> Tensor:
-        return torch.tensor(self._full_runtime(group).helicities, dtype=torch.int64)
+        table = torch.tensor(self._full_runtime(group).helicities, dtype=torch.int64)
+        return self._groups[group].relabelling.helicities(table)
 
     def helicity_values(self, momenta: Tensor, alpha_s: Tensor, group: int) -> Tensor:
         runtime = self._full_runtime(group)
-        values = [runtime.by_helicity(chunk) for chunk in _in_centre_of_mass(momenta)]
+        chunks = self._groups[group].in_centre_of_mass(momenta)
+        values = [runtime.by_helicity(chunk) for chunk in chunks]
         parts = _tensor(values, momenta, (len(runtime.helicities),))
         return parts * self._scaling(alpha_s, group)[:, None]
 
     def colour_flows(self, group: int) -> Tensor:
-        return torch.tensor(self._leading_colour(group).tags, dtype=torch.int64)
+        leading = self._leading_colour(group)
+        if leading is None:
+            asked = self._groups[group].group
+            return torch.tensor(leading_flows(asked.pdg_ids[0], asked.qcd_order))
+        return leading.tags
 
     def colour_flow_values(
         self, momenta: Tensor, alpha_s: Tensor, helicity: Tensor, group: int
     ) -> Tensor:
         leading = self._leading_colour(group)
+        if leading is None:
+            return momenta.new_ones((len(momenta), 1))
         index = helicity.cpu().numpy()
         values = [
             leading.values(chunk, index[n * _CHUNK : (n + 1) * _CHUNK])
-            for n, chunk in enumerate(_in_centre_of_mass(momenta))
+            for n, chunk in enumerate(self._groups[group].in_centre_of_mass(momenta))
         ]
         parts = _tensor(values, momenta, (len(leading.tags),))
         return parts * self._scaling(alpha_s, group)[:, None]
+
+    def check_alpha_s_power(self, group: int, model: Model) -> None:
+        """Compare the power of alpha_s, at one point for three couplings, with the group's.
+
+        Raises:
+            UnsupportedProcess: there is no single power.
+            MatrixElementError: it is another one, or |M|² is not a positive number.
+        """
+        asked, runtime = self._groups[group], self._full_runtime(group)
+        if "aS" not in asked.parameters:
+            return
+        pdg_ids = asked.relabelling.pdg_ids
+        point = probe_points([model.mass_gev(pdg) for pdg in pdg_ids], 1).numpy()
+        values = []
+        for factor in (2, 4, 1):
+            runtime.set_parameters({"aS": factor * REFERENCE_ALPHA_S})
+            values.append(float(runtime.totals(point)[0]))
+        values = [values[-1], *values[:-1]]
+        name, expected = asked.group.name, asked.group.qcd_order
+        if not all(math.isfinite(value) and value > 0 for value in values):
+            raise MatrixElementError(
+                f"{name}: pyamplicol gives |M|² = {values[0]} at {point.tolist()}: expected a "
+                "positive number"
+            )
+        power = measured_power(values, factor=2)
+        if power is None:
+            raise UnsupportedProcess(
+                f"{name}: |M|² mixes powers of alpha_s, which cannot be rescaled for each event"
+            )
+        if power != expected:
+            raise MatrixElementError(
+                f"{name}: pyamplicol's |M|² goes as alpha_s^{power:g}: expected alpha_s^{expected}, "
+                "by the diagrams of the process"
+            )
 
     def _full_runtime(self, group: int) -> ProcessRuntime:
         if group not in self._full:
             self._full[group] = self._groups[group].runtime(self._groups[group].full)
         return self._full[group]
 
-    def _leading_colour(self, group: int) -> _LeadingColour:
+    def _leading_colour(self, group: int) -> _LeadingColour | None:
+        artifact = self._groups[group].leading
+        if artifact is None:
+            return None
         if group not in self._leading:
             helicities = self._full_runtime(group).helicities
-            self._leading[group] = _LeadingColour(self._groups[group], helicities)
+            self._leading[group] = _LeadingColour(self._groups[group], artifact, helicities)
         return self._leading[group]
 
     def _scaling(self, alpha_s: Tensor, group: int) -> Tensor:
         """|M|² at alpha_s (n,) over that at the reference: its power."""
-        return (alpha_s.double() / _REFERENCE_ALPHA_S) ** self._groups[group].alpha_s_power
-
-
-def _in_centre_of_mass(momenta: Tensor) -> list[Array]:
-    """The momenta (n, n_ext, 4) in chunks, in the rest frame of the incoming legs."""
-    momenta = momenta.detach().double().cpu()
-    chunks = [momenta[start : start + _CHUNK] for start in range(0, len(momenta), _CHUNK)]
-    return [boost_back(c, c[:, :2].sum(dim=1, keepdim=True)).numpy() for c in chunks]
+        return (alpha_s.double() / REFERENCE_ALPHA_S) ** self._groups[group].group.qcd_order
 
 
 def _tensor(chunks: list[Array], like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The chunks joined, each (n_chunk, *shape), on the device of `like`."""
     return torch.from_numpy(np.concatenate([np.zeros((0, *shape)), *chunks])).to(like.device)
-
-
-def _alpha_s_power(runtime: ProcessRuntime, name: str, masses: list[float]) -> int:
-    """n of |M|² ~ alpha_s^n, measured at one point for three couplings.
-
-    Raises:
-        UnsupportedProcess: there is no single n.
-        MatrixElementError: |M|² vanishes.
-    """
-    point = _any_point(masses)
-    values = []
-    for factor in (1, 2, 4):
-        runtime.set_parameters({"aS": factor * _REFERENCE_ALPHA_S})
-        values.append(float(runtime.totals(point)[0]))
-    runtime.set_parameters({"aS": _REFERENCE_ALPHA_S})
-    if not all(math.isfinite(value) and value > 0 for value in values):
-        raise MatrixElementError(
-            f"{name}: pyamplicol gives |M|² = {values[0]} at {point.tolist()}: expected a positive number"
-        )
-    powers = [math.log2(values[1] / values[0]), math.log2(values[2] / values[1])]
-    power = round(powers[0])
-    if max(abs(p - power) for p in powers) > 1e-6:
-        raise UnsupportedProcess(
-            f"{name}: |M|² mixes powers of alpha_s, which cannot be rescaled for each event"
-        )
-    return power
-
-
-def _any_point(masses: list[float]) -> Array:
-    """One phase-space point (1, n_ext, 4), GeV, nowhere special, with the given masses."""
-    final = np.array(masses[2:])
-    spatial = np.random.default_rng(1).normal(scale=500, size=(len(final), 3))
-    spatial -= spatial.mean(axis=0)
-    energies = np.sqrt((spatial**2).sum(axis=1) + final**2)
-    s = energies.sum() ** 2
-    a, b = masses[0] ** 2, masses[1] ** 2
-    p = math.sqrt(((s - a - b) ** 2 - 4 * a * b) / (4 * s))
-    incoming = [[math.sqrt(p**2 + a), 0, 0, p], [math.sqrt(p**2 + b), 0, 0, -p]]
-    return np.concatenate([incoming, np.column_stack([energies, spatial])])[None]

@@ -1,168 +1,190 @@
 """Matrix elements made by pyamplicol, kept in a cache.
 
 Generation runs Symbolica, which unlicensed lets one process per user run and aborts any second
-one: so each artifact is made by a subprocess, under a lock that all of a user's processes share.
+one: so artifacts are made by a subprocess, under a lock that all of a user's processes share.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import re
-import subprocess
-import sys
 import tempfile
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from mlgen.amplitudes.pyamplicol_runtime import package_folder
+from mlgen.amplitudes.pyamplicol_generation import OPTIONS, generate
 from mlgen.core import Progress
 from mlgen.errors import MatrixElementError
 
-_FORMAT = 1
+_FORMAT = 2
 """To be raised whenever an artifact made by an older mlgen no longer serves."""
 
-_OPTIONS = (
-    # The Universal FeynRules Output of the Standard Model that MadGraph's `sm` is too. The
-    # built-in model of pyamplicol 1.0.1 fixes the weak mixing angle at generation: a Z mass
-    # set later leaves its couplings wrong; and its b quark and tau are massless.
-    "--restriction=default",
-    "--coupling-order-policy=minimal",
-    # Made in a quarter of the time of the default (recurrence) and faster to evaluate.
-    "--execution-mode=compiled",
-    "--no-emit-api-bundle",
-    "--no-symbolica-suggestion",
-    "--progress=log",
-)
-_MODEL = Path("assets", "models", "ufo", "sm")
-_STAGE = re.compile(r"progress: generation (\d+)/(\d+)")
+_BATCH = 4
+"""Processes of an artifact. Each one costs a second to begin with, and is read as a whole by each
+process that is loaded from it: 36 in one took 0.4 to 0.8 s to load, one by itself 0.03 s."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Artifact:
-    """What one artifact is made of. Parameters of the model are set when it is loaded."""
+class MatrixElement:
+    """One matrix element. Parameters of the model are set when it is loaded."""
 
-    processes: tuple[str, ...]
-    """`u u~ > e+ e- g` and others of the same coupling structure, each once."""
+    process: str
+    """`u u~ > e+ e- g`, the names being the model's."""
+    pdg_ids: tuple[int, ...]
     colour: Literal["full", "lc"]
+    qcd_order: int
+    qed_order: int
+    ufo_folder: str = ""
+    """A model; empty for the Standard Model."""
 
-    def folder(self, cache_folder: Path) -> Path:
-        """Where it lies, named by what it depends on."""
-        text = json.dumps([self.description(), platform.machine()], sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return cache_folder / "pyamplicol" / f"{self.colour}-{digest}"
-
-    def description(self) -> dict[str, object]:
-        """What it is, for the note beside it."""
+    def kind(self) -> dict[str, Any]:
+        """What it has in common with others of the same artifact, and depends on."""
         return {
             "format": _FORMAT,
-            "processes": sorted(self.processes),
             "colour": self.colour,
-            "model": str(_MODEL),
-            "options": _OPTIONS,
+            "orders": {"QCD": self.qcd_order, "QED": self.qed_order},
+            "model": folder_digest(Path(self.ufo_folder)) if self.ufo_folder else "sm",
+            "options": list(OPTIONS),
             "pyamplicol": version("pyamplicol"),
+            "machine": platform.machine(),
         }
 
 
-def prepare(artifacts: Sequence[Artifact], cache_folder: Path, progress: Progress) -> None:
-    """Make those artifacts that the cache lacks.
-
-    Raises:
-        MissingExtra: pyamplicol is not installed.
-        MatrixElementError: an artifact could not be made; what was made before is kept.
-    """
-    package = package_folder()
-    missing = [a for a in artifacts if not a.folder(cache_folder).exists()]
-    if not missing:
-        return
-    with progress.step("preparing the matrix element", len(missing)) as advance:
-        lock = FileLock(user_cache_path("mlgen", ensure_exists=True) / "symbolica.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            advance(0, "waiting for another process that makes matrix elements")
-            lock.acquire()
-        try:
-            for artifact in missing:
-                _make(artifact, cache_folder, package, advance)
-        finally:
-            lock.release()
+Check = Callable[[MatrixElement, Path], dict[str, float]]
+"""Looks at a matrix element in a folder; raises where it is wrong, and gives what is to be noted."""
 
 
-def _make(
-    artifact: Artifact, cache_folder: Path, package: Path, advance: Callable[[float, str], None]
-) -> None:
-    folder = artifact.folder(cache_folder)
-    title = f"{artifact.processes[0]} ({artifact.colour} colour)"
-    # Another process may have made it while this one waited for the lock.
-    if folder.exists():
-        advance(1, title)
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as staging:
-        made = Path(staging) / "artifact"
-        first, *others = artifact.processes
-        command = [sys.executable, "-m", "pyamplicol", "generate", first, str(made)]
-        for process in others:
-            command += ["--process", process]
-        command += [f"--model={package / _MODEL}", f"--color-accuracy={artifact.colour}", *_OPTIONS]
-        command += [f"--model-cache-dir={folder.parent / 'models'}"]
-        _run(command, Path(staging), title, advance)
-        note = json.dumps(artifact.description(), indent=2) + "\n"
-        folder.with_suffix(".json").write_text(note)
-        made.replace(folder)
+class ArtifactCache:
+    """The matrix elements that were made, each found by what it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "pyamplicol"
+
+    def find(self, wanted: MatrixElement) -> Path | None:
+        """The artifact that holds a matrix element."""
+        kind = wanted.kind()
+        for path in sorted(self._folder.glob(f"{wanted.colour}-*.json")):
+            note = _read_note(path)
+            if (
+                wanted.process in note.get("processes", {})
+                and all(note.get(key) == value for key, value in kind.items())
+                and path.with_suffix("").is_dir()
+            ):
+                return path.with_suffix("")
+        return None
+
+    def folder_of(self, element: MatrixElement) -> Path:
+        """The same, of one that was prepared.
+
+        Raises:
+            MatrixElementError: it has vanished.
+        """
+        found = self.find(element)
+        if found is None:
+            raise MatrixElementError(
+                f"{self._folder} has no {element.process} ({element.colour} colour): expected what was made"
+            )
+        return found
+
+    def prepare(self, wanted: Sequence[MatrixElement], check: Check, progress: Progress) -> None:
+        """Make those matrix elements that are missing, and check each of them.
+
+        Raises:
+            MissingExtra: pyamplicol is not installed.
+            UnsupportedProcess: pyamplicol knows no such process.
+            MatrixElementError: one could not be made or is wrong; what was made before is kept.
+        """
+        missing = [element for element in dict.fromkeys(wanted) if self.find(element) is None]
+        if not missing:
+            return
+        with progress.step("preparing the matrix element", len(missing)) as advance:
+            lock = FileLock(user_cache_path("mlgen", ensure_exists=True) / "symbolica.lock")
+            # Given back after each batch, so that another process need not wait for all of them.
+            for batch in _batches(missing):
+                try:
+                    lock.acquire(timeout=0)
+                except Timeout:
+                    advance(0, "waiting for another process that makes matrix elements")
+                    lock.acquire()
+                try:
+                    self._make(batch, check, advance)
+                finally:
+                    lock.release()
+
+    def _make(
+        self,
+        batch: Sequence[MatrixElement],
+        check: Check,
+        advance: Callable[[float, str], None],
+    ) -> None:
+        # Another process may have made some while this one waited for the lock.
+        elements = [element for element in batch if self.find(element) is None]
+        advance(len(batch) - len(elements), "")
+        if not elements:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        first = elements[0]
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".making-") as staging:
+            made = Path(staging) / "artifact"
+            generate(
+                [element.process for element in elements],
+                made,
+                ufo_folder=first.ufo_folder,
+                colour=first.colour,
+                orders={"QCD": first.qcd_order, "QED": first.qed_order},
+                model_cache=self._folder / "models",
+                advance=advance,
+            )
+            checks = {element.process: check(element, made) for element in elements}
+            note = first.kind() | {"processes": checks}
+            names = json.dumps([first.kind(), sorted(checks)], sort_keys=True)
+            digest = hashlib.sha256(names.encode()).hexdigest()[:16]
+            folder = self._folder / f"{first.colour}-{digest}"
+            made.replace(folder)
+            # An artifact without a note is never found.
+            _write_note(folder.with_suffix(".json"), note)
 
 
-def _run(
-    command: Sequence[str], folder: Path, title: str, advance: Callable[[float, str], None]
-) -> None:
-    """Run a generation in a folder, and turn its stages into a progress that ends at 1."""
-    done = 0.0
-    advance(0, title)
-    last_lines: deque[str] = deque(maxlen=200)
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "SYMBOLICA_HIDE_BANNER": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    ) as child:
-        try:
-            for line in child.stderr or ():
-                last_lines.append(line.rstrip())
-                stage = _STAGE.search(line)
-                if stage:
-                    now = int(stage[1]) / int(stage[2])
-                    advance(now - done, title)
-                    done = now
-        except BaseException:
-            child.kill()
-            raise
-    if child.returncode != 0:
-        raise MatrixElementError(_explain(title, child.returncode, list(last_lines)))
-    advance(1 - done, title)
+def _batches(elements: Sequence[MatrixElement]) -> Iterator[list[MatrixElement]]:
+    """Those of one kind together, full colour before the leading colour that is compared with it."""
+    ordered = sorted(elements, key=lambda e: (e.colour, json.dumps(e.kind(), sort_keys=True)))
+    for _, alike in groupby(ordered, key=MatrixElement.kind):
+        remaining = list(alike)
+        while remaining:
+            yield remaining[:_BATCH]
+            remaining = remaining[_BATCH:]
 
 
-def _explain(title: str, returncode: int, lines: Sequence[str]) -> str:
-    said = [line for line in lines if line and not line.startswith("INFO")]
-    text = " | ".join((said or list(lines))[-3:]) or "it said nothing"
-    if returncode < 0:
-        likely = {
-            -6: "another process of this user probably runs Symbolica, which unlicensed allows "
-            "only one at a time",
-            -9: "it was probably stopped for want of memory",
-        }.get(returncode, "it crashed")
-        return f"pyamplicol making {title} was ended by signal {-returncode}: {likely}; {text}"
-    return f"pyamplicol could not make {title}: {text}"
+def _read_note(path: Path) -> dict[str, Any]:
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) and isinstance(note.get("processes"), dict) else {}
+
+
+def _write_note(path: Path, note: dict[str, Any]) -> None:
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+@cache
+def folder_digest(folder: Path) -> str:
+    """What stands in the files of a UFO model, which are Python."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".py":
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(folder)} {len(content)}\n".encode())
+            digest.update(content)
+    return digest.hexdigest()[:16]
