@@ -72,26 +72,26 @@ class ProcessIntegrand:
         exists = points.log_jac != -torch.inf
         known = points.log_jac + points.momenta.sum((1, 2))
         self._check_finite(known.where(exists, torch.zeros_like(known)), points)
+        passed = exists
+        for group, at in self._by_group(points.channel):
+            passed[at] &= self.cut(points.momenta[at], group)
+        inside = passed.nonzero()[:, 0]
         value = torch.zeros_like(points.log_jac)
-        n_calls = 0
+        value[inside] = self._inside(points.select(inside), amplitude)
+        self._check_finite(value, points)
+        return ProcessEvaluation(value=value, points=points, n_calls=len(inside))
+
+    def _inside(self, points: PhaseSpacePoints, amplitude: Amplitude) -> Tensor:
+        """The integrand at points inside the cuts: (n,)."""
+        per_group = torch.empty_like(points.log_jac)
         for group, at in self._by_group(points.channel):
             mine = points.select(at)
-            passed = self.cut(mine.momenta, group) & exists[at]
-            at, mine = at[passed], mine.select(passed)
-            n_calls += len(mine)
             mu_r, mu_f = self.scales(mine.momenta, group)
             matrix_element = amplitude(mine.momenta, self.coupling(mu_r.square()), group).value
-            luminosity = self._luminosities(mine, mu_f, group).sum(-1)
-            s_hat = 4 * mine.momenta[:, 0, 0] * mine.momenta[:, 1, 0]
-            value[at] = (
-                GEV2_PB
-                * luminosity
-                * matrix_element
-                * (mine.log_jac + self.phase_space.log_prior(mine)).exp()
-                / (2 * s_hat)
-            )
-        self._check_finite(value, points)
-        return ProcessEvaluation(value=value, points=points, n_calls=n_calls)
+            per_group[at] = matrix_element * self._luminosities(mine, mu_f, group).sum(-1)
+        s_hat = 4 * points.momenta[:, 0, 0] * points.momenta[:, 1, 0]
+        density = (points.log_jac + self.phase_space.log_prior(points)).exp()
+        return GEV2_PB * per_group * density / (2 * s_hat)
 
     def flavour_weights(self, points: PhaseSpacePoints, group: int) -> Tensor:
         """What each flavour assignment contributes, up to a common factor: (n, n_flavours)."""

@@ -77,29 +77,53 @@ def build_phase_space(groups: Sequence[SubprocessGroup], setting: Setting) -> Mu
     Raises:
         CardError: the beams have too little energy for a final state inside the cuts.
     """
-    channels, maps, orientations, priors = [], [], [], []
-    for index, group in enumerate(groups):
+    built = []
+    for group in groups:
         try:
-            built = _GroupChannels(group, setting)
-            mine = built.maps
+            built.append(_GroupChannels(group, setting))
         except ValueError as error:
             raise CardError(
                 f"beams.energies_gev = {list(setting.energies_gev)}: expected enough energy in GeV "
                 f"for {group.name} inside the cuts"
             ) from error
-        channels += built.channels(index)
-        maps += mine
-        orientations += [group.n_orientations] * len(mine)
-        priors.append(built.prior())
-    return MultiChannel(channels, maps, orientations, priors)
+    return MultiChannel(
+        channels=[channel for index, mine in enumerate(built) for channel in mine.channels(index)],
+        maps=[tree_map for mine in built for tree_map in mine.maps],
+        n_orientations=[mine.group.n_orientations for mine in built for _ in mine.maps],
+        priors=_priors(built, setting.prior),
+    )
+
+
+def _priors(
+    built: Sequence[_GroupChannels], choice: Literal["auto", "densities", "propagators"]
+) -> list[Prior]:
+    """What shares the integrand of each group among its channels."""
+    by_density = [
+        choice == "densities" or (choice == "auto" and len(mine.members) <= MAX_DENSITIES)
+        for mine in built
+    ]
+    maps = [mine.maps for mine in built]
+    orientations = [mine.group.n_orientations for mine in built]
+    of_densities, of_propagators = (
+        [mine.members if by == wanted else [] for mine, by in zip(built, by_density, strict=True)]
+        for wanted in (True, False)
+    )
+    found: list[Prior] = []
+    if any(len(members) > 1 for members in of_densities):
+        found.append(DensityPrior(maps, of_densities, orientations))
+    if any(len(members) > 1 for members in of_propagators):
+        peaks = [mine.peaks() for mine in built]
+        constants = [mine.log_constants() for mine in built]
+        found.append(PropagatorPrior(peaks, constants, of_propagators))
+    return found
 
 
 class _GroupChannels:
     """The channels of one group."""
 
     def __init__(self, group: SubprocessGroup, setting: Setting) -> None:
+        self.group = group
         self._pdg_ids = group.pdg_ids[0]
-        self._n_orientations = group.n_orientations
         self._setting = setting
         self._least_masses: dict[frozenset[int], float] = {}
         model = setting.model
@@ -125,23 +149,27 @@ class _GroupChannels:
             for s in self._structures
         ]
 
-    def prior(self) -> Prior:
-        """What shares the group's integrand among them."""
-        n_ext = len(self._pdg_ids)
-        members, all_structures = [], []
-        for number, orbit in enumerate(self._orbits):
-            for structure, exchanged in orbit:
-                members.append(Member(channel=number, legs=leg_places(n_ext, exchanged)))
-                all_structures.append(structure)
-        choice = self._setting.prior
-        if choice == "auto":
-            choice = "densities" if len(members) <= MAX_DENSITIES else "propagators"
-        if choice == "densities":
-            return DensityPrior(self.maps, members, self._n_orientations)
-        peaks = [self._peaks(structure) for structure in all_structures]
-        # Two parts of a decay fill 1 / (16 pi²), a system of its own that times its range in y.
-        constants = [math.log(TYPICAL_RANGE) * len(clusters(s)) for s in all_structures]
-        return PropagatorPrior(peaks, constants, members)
+    @property
+    def members(self) -> list[Member]:
+        """All maps that its channels stand for."""
+        n_ext = self.group.n_ext
+        return [
+            Member(channel=number, legs=leg_places(n_ext, exchanged))
+            for number, orbit in enumerate(self._orbits)
+            for _, exchanged in orbit
+        ]
+
+    def peaks(self) -> list[list[Peak]]:
+        """The shape of each member."""
+        return [self._peaks(structure) for orbit in self._orbits for structure, _ in orbit]
+
+    def log_constants(self) -> list[float]:
+        """ln of what the density of each member has beside its peaks.
+
+        Two parts of a decay fill 1 / (16 pi²), a system of its own that times its range in y.
+        """
+        structures = (structure for orbit in self._orbits for structure, _ in orbit)
+        return [math.log(TYPICAL_RANGE) * len(clusters(structure)) for structure in structures]
 
     # --- maps --------------------------------------------------------------------------------
 

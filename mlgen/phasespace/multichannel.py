@@ -28,12 +28,12 @@ class MultiChannel(PhaseSpace):
         n_orientations: Sequence[int],
         priors: Sequence[Prior],
     ) -> None:
-        """Join the maps of channels, (n_channels,) each, and the priors of groups.
+        """Join the maps of channels, (n_channels,) each, and what shares the integrand among them.
 
         Args:
             channels: those of a group next to each other.
             n_orientations: of each channel.
-            priors: one for each group.
+            priors: each for some of the groups.
 
         Raises:
             ValueError: the maps differ in their number of dimensions.
@@ -48,7 +48,7 @@ class MultiChannel(PhaseSpace):
         self._priors = tuple(priors)
         group = torch.tensor([channel.group for channel in channels])
         self._group_of_channel = group
-        first = torch.searchsorted(group, torch.arange(len(priors)))
+        first = torch.searchsorted(group, torch.arange(int(group.max()) + 1))
         self._number_in_group = torch.arange(len(group)) - first[group]
 
     def forward(self, r: Tensor, channel: Tensor) -> PhaseSpacePoints:
@@ -79,12 +79,12 @@ class MultiChannel(PhaseSpace):
         return r, log_jac
 
     def log_prior(self, points: PhaseSpacePoints) -> Tensor:
+        channel = points.channel
+        group = self._group_of_channel.to(channel.device)[channel]
+        number = self._number_in_group.to(channel.device)[channel]
         result = torch.zeros_like(points.log_jac)
-        number = self._number_in_group.to(points.channel.device)[points.channel]
-        for index, at in parts(self._group_of_channel, points.channel):
-            prior = self._priors[index]
-            if not prior.is_trivial:
-                result[at] = prior(points.select(at), number[at])
+        for prior in self._priors:
+            result = result + prior(points, group, number)
         return result
 
 

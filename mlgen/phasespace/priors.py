@@ -8,10 +8,11 @@ takes the place of its density, as in the single-diagram enhancement of hep-ph/0
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,49 +33,86 @@ class Member:
 
 
 class Prior(ABC):
-    """The shares of a group's channels."""
+    """The shares of the channels of some groups; 1 in all other groups, and where there is one member."""
 
-    @abstractmethod
-    def __call__(self, points: PhaseSpacePoints, channel: Tensor) -> Tensor:
-        """ln of the share of each point's own channel, a number within the group (n,): (n,).
+    def __init__(self, members: Sequence[Sequence[Member]]) -> None:
+        """Take the members of each group, none for those of others."""
+        self._members = [mine if len(mine) > 1 else () for mine in members]
+        n_columns = max(map(len, self._members))
+        n_channels = max((m.channel + 1 for mine in self._members for m in mine), default=1)
+        self._first = torch.zeros(len(members), n_channels, dtype=torch.int64)
+        self._log_count = torch.zeros(len(members), n_channels, dtype=torch.float64)
+        self._absent = torch.ones(len(members), n_columns, dtype=torch.bool)
+        for group, mine in enumerate(self._members):
+            self._absent[group, : len(mine)] = False
+            of_channel = [member.channel for member in mine]
+            for channel in set(of_channel):
+                self._first[group, channel] = of_channel.index(channel)
+                self._log_count[group, channel] = math.log(of_channel.count(channel))
 
-        That of a channel with several members is multiplied by their number.
+    def __call__(self, points: PhaseSpacePoints, group: Tensor, channel: Tensor) -> Tensor:
+        """ln of (n_members g / sum of g) of each point's own channel: (n,).
+
+        Args:
+            group: (n,), of each point.
+            channel: (n,), its number within the group.
         """
+        result = torch.zeros_like(points.log_jac)
+        at = (~self._absent.to(group.device)[group]).any(1).nonzero()[:, 0]
+        if len(at):
+            group, channel = group[at], channel[at]
+            log_shapes = self._log_shapes(points.select(at), group)
+            log_shapes = log_shapes.masked_fill(self._absent.to(group.device)[group], -math.inf)
+            # The first member of a channel is its own map.
+            first = self._first.to(group.device)[group, channel]
+            own = log_shapes.gather(1, first[:, None])[:, 0]
+            count = self._log_count.to(group.device)[group, channel]
+            result[at] = own - log_shapes.logsumexp(1) + count
+        return result
 
-    @property
     @abstractmethod
-    def is_trivial(self) -> bool:
-        """Whether there is one channel with one member: its share is 1 everywhere."""
+    def _log_shapes(self, points: PhaseSpacePoints, group: Tensor) -> Tensor:
+        """ln g of each member of each point's group, up to a number for each point: (n, n_columns)."""
+
+    def _columns(self, kinds: Sequence[tuple[int, int]]) -> Tensor:
+        """Of (group, column) pairs: the column for each group, -1 for groups without."""
+        columns = torch.full((len(self._members),), -1)
+        for group, column in kinds:
+            columns[group] = column
+        return columns
 
 
 class DensityPrior(Prior):
     """Shares in proportion to the densities of the maps."""
 
     def __init__(
-        self, maps: Sequence[TreeMap], members: Sequence[Member], n_orientations: int
+        self,
+        maps: Sequence[Sequence[TreeMap]],
+        members: Sequence[Sequence[Member]],
+        n_orientations: Sequence[int],
     ) -> None:
-        """Take one map for each channel of the group, and all members."""
-        self._maps, self._members, self._n_orientations = (
-            tuple(maps),
-            tuple(members),
-            n_orientations,
-        )
+        """Take, for each group, one map for each of its channels, and all members."""
+        super().__init__(members)
+        self._n_orientations = torch.tensor(n_orientations)
+        places: dict[tuple[TreeMap, tuple[int, ...]], list[tuple[int, int]]] = {}
+        for group, mine in enumerate(self._members):
+            for column, member in enumerate(mine):
+                kind = maps[group][member.channel], member.legs
+                places.setdefault(kind, []).append((group, column))
+        self._kinds = [(kind, self._columns(where)) for kind, where in places.items()]
 
-    @property
-    def is_trivial(self) -> bool:
-        return len(self._members) == 1
-
-    def __call__(self, points: PhaseSpacePoints, channel: Tensor) -> Tensor:
-        columns = []
-        orientations = torch.full_like(channel, self._n_orientations)
-        for member in self._members:
-            momenta = points.momenta[:, list(member.legs)]
-            seen = PhaseSpacePoints(
-                momenta=momenta, x=points.x, channel=points.channel, log_jac=points.log_jac
-            )
-            columns.append(self._maps[member.channel].log_density(seen, orientations))
-        densities = torch.stack(columns, dim=1)
-        return _own_share(densities, channel, self._members)
+    def _log_shapes(self, points: PhaseSpacePoints, group: Tensor) -> Tensor:
+        shape = (len(group), self._absent.shape[1])
+        result = points.log_jac.new_full(shape, -math.inf)
+        orientations = self._n_orientations.to(group.device)[group]
+        for (tree_map, legs), columns in self._kinds:
+            column = columns.to(group.device)[group]
+            at = (column >= 0).nonzero()[:, 0]
+            if len(at):
+                mine = points.select(at)
+                mine = replace(mine, momenta=mine.momenta[:, list(legs)])
+                result[at, column[at]] = tree_map.log_density(mine, orientations[at])
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,33 +135,34 @@ class PropagatorPrior(Prior):
 
     def __init__(
         self,
-        peaks: Sequence[Sequence[Peak]],
-        log_constants: Sequence[float],
-        members: Sequence[Member],
+        peaks: Sequence[Sequence[Sequence[Peak]]],
+        log_constants: Sequence[Sequence[float]],
+        members: Sequence[Sequence[Member]],
     ) -> None:
-        """Take, for each member, its peaks and ln of what its density has beside them."""
+        """Take, for each group and member, its peaks and ln of what its density has beside them."""
+        super().__init__(members)
         distinct: dict[Peak, int] = {}
-        for mine in peaks:
-            for peak in mine:
-                distinct.setdefault(peak, len(distinct))
+        for peak in itertools.chain(*itertools.chain(*peaks)):
+            distinct.setdefault(peak, len(distinct))
         self._peaks = tuple(distinct)
-        self._factors = torch.zeros(len(distinct), len(members), dtype=torch.float64)
-        for member, mine in enumerate(peaks):
-            for peak in mine:
-                self._factors[distinct[peak], member] += 1
-        self._constants = torch.tensor(log_constants, dtype=torch.float64)
-        self._members = tuple(members)
+        n_columns = self._absent.shape[1]
+        self._factors = torch.zeros(len(members), n_columns, len(distinct), dtype=torch.float64)
+        self._constants = torch.zeros(len(members), n_columns, dtype=torch.float64)
+        for group, mine in enumerate(self._members):
+            for column in range(len(mine)):
+                self._constants[group, column] = log_constants[group][column]
+                for peak in peaks[group][column]:
+                    self._factors[group, column, distinct[peak]] += 1
 
-    @property
-    def is_trivial(self) -> bool:
-        return len(self._members) == 1
-
-    def __call__(self, points: PhaseSpacePoints, channel: Tensor) -> Tensor:
+    def _log_shapes(self, points: PhaseSpacePoints, group: Tensor) -> Tensor:
         momenta = points.momenta.permute(2, 1, 0).contiguous()
         sums: dict[frozenset[int], tuple[Tensor, Tensor]] = {}
-        rows = [_log_peak(peak, momenta, sums) for peak in self._peaks]
-        shapes = torch.stack(rows, dim=1) @ self._factors.to(momenta.device)
-        return _own_share(shapes + self._constants.to(momenta.device), channel, self._members)
+        rows = torch.stack([_log_peak(peak, momenta, sums) for peak in self._peaks], dim=1)
+        result = self._constants.to(rows.device)[group]
+        for index in torch.unique(group).tolist():
+            at = (group == index).nonzero()[:, 0]
+            result[at] += rows[at] @ self._factors[index].T.to(rows.device)
+        return result
 
 
 def _log_peak(
@@ -139,19 +178,6 @@ def _log_peak(
     low = torch.full_like(value, peak.low)
     high = torch.full_like(value, peak.high)
     return peak.shape.inverse(value.clamp(peak.low, peak.high), low, high)[1]
-
-
-def _own_share(log_shapes: Tensor, channel: Tensor, members: Sequence[Member]) -> Tensor:
-    """ln of (n_members g / sum of g) of each point's channel, from ln g (n, n_members).
-
-    The first member of a channel is its own map.
-    """
-    of_channel = [member.channel for member in members]
-    n_channels = max(of_channel) + 1
-    first = torch.tensor([of_channel.index(c) for c in range(n_channels)], device=channel.device)
-    count = [math.log(of_channel.count(c)) for c in range(n_channels)]
-    own = log_shapes.gather(1, first[channel][:, None])[:, 0]
-    return own - log_shapes.logsumexp(1) + log_shapes.new_tensor(count)[channel]
 
 
 def leg_places(n_ext: int, exchanged: Mapping[int, int]) -> tuple[int, ...]:
