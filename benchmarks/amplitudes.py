@@ -51,8 +51,13 @@ def measure(cache_folder: Path) -> list[dict[str, Any]]:
     )
     for tag in TAGS:
         reference = json.loads((POINTS / f"{tag}.json").read_text())
+        pdg_ids = tuple(reference["pdg"])
+        qed_order = sum(abs(pdg) == 11 for pdg in pdg_ids)
         group = SubprocessGroup(
-            name=process_name(reference["pdg"]), pdg_ids=(tuple(reference["pdg"]),)
+            name=process_name(pdg_ids),
+            pdg_ids=(pdg_ids,),
+            qcd_order=len(pdg_ids) - 2 - qed_order,
+            qed_order=qed_order,
         )
         request = AmplitudeRequest(
             groups=(group,), model=StandardModel(), cache_folder=cache_folder

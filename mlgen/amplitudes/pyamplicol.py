@@ -8,7 +8,7 @@ leading colour flow, one at leading colour, in which the flow of an accepted eve
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -163,12 +163,11 @@ class _Group:
             artifact.resolve(), self.process, self.relabelling.pdg_ids, self.parameters
         )
 
-    def in_centre_of_mass(self, momenta: Tensor) -> list[Array]:
+    def in_centre_of_mass(self, momenta: Tensor) -> Iterator[Array]:
         """The momenta (n, n_ext, 4) of the relabelled process, in chunks, incoming legs at rest."""
         momenta = momenta.detach().double().cpu()
-        chunks = [momenta[start : start + _CHUNK] for start in range(0, len(momenta), _CHUNK)]
-        at_rest = [boost_back(c, c[:, :2].sum(dim=1, keepdim=True)) for c in chunks]
-        return [self.relabelling.momenta(chunk).numpy() for chunk in at_rest]
+        for start in range(0, len(momenta), _CHUNK):
+            yield self.relabelling.momenta(_at_rest(momenta[start : start + _CHUNK])).numpy()
 
 
 class _LeadingColour:
@@ -319,6 +318,21 @@ class PyamplicolAmplitude:
     def _scaling(self, alpha_s: Tensor, group: int) -> Tensor:
         """|M|² at alpha_s (n,) over that at the reference: its power."""
         return (alpha_s.double() / REFERENCE_ALPHA_S) ** self._groups[group].group.qcd_order
+
+
+def _at_rest(momenta: Tensor) -> Tensor:
+    """The momenta (n, n_ext, 4) in the rest frame of the two incoming legs."""
+    total = momenta[:, 0] + momenta[:, 1]
+    if bool(total[:, 1:3].any()):
+        return boost_back(momenta, total[:, None])
+    # Along the beam, as events come: a quarter of the time.
+    energy, pz = total[:, None, 0], total[:, None, 3]
+    mass = ((energy - pz) * (energy + pz)).sqrt()
+    gamma, gamma_beta = energy / mass, pz / mass
+    boosted = momenta.clone()
+    boosted[..., 0] = gamma * momenta[..., 0] - gamma_beta * momenta[..., 3]
+    boosted[..., 3] = gamma * momenta[..., 3] - gamma_beta * momenta[..., 0]
+    return boosted
 
 
 def _tensor(chunks: list[Array], like: Tensor, shape: tuple[int, ...]) -> Tensor:

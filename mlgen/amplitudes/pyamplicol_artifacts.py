@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +32,10 @@ _FORMAT = 2
 _BATCH = 4
 """Processes of an artifact. Each one costs a second to begin with, and is read as a whole by each
 process that is loaded from it: 36 in one took 0.4 to 0.8 s to load, one by itself 0.03 s."""
+
+
+_TURN_S = 0.2
+"""How long a lock is left to others, who look for it every 0.05 s."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +114,9 @@ class ArtifactCache:
         with progress.step("preparing the matrix element", len(missing)) as advance:
             lock = FileLock(user_cache_path("mlgen", ensure_exists=True) / "symbolica.lock")
             # Given back after each batch, so that another process need not wait for all of them.
-            for batch in _batches(missing):
+            for index, batch in enumerate(_batches(missing)):
+                if index:
+                    time.sleep(_TURN_S)
                 try:
                     lock.acquire(timeout=0)
                 except Timeout:

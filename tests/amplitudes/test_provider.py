@@ -49,7 +49,7 @@ def register(monkeypatch: pytest.MonkeyPatch, **functions: str) -> None:
 
 
 def test_the_providers_that_come_with_mlgen_are_registered() -> None:
-    assert set(AUTO_ORDER) <= set(provider_names())
+    assert {*AUTO_ORDER, "python", "umami"} <= set(provider_names())
 
 
 def test_auto_takes_the_closed_form_where_there_is_one() -> None:
