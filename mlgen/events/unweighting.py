@@ -5,16 +5,24 @@ the points of a channel is the channel's cross section; points outside the cuts 
 Events are made by drawing channel c with probability w_max,c / sum of w_max and keeping its point
 with probability min(1, |w| / w_max,c). An event whose |w| exceeds w_max,c keeps the excess as
 its weight: that leaves every observable unbiased, which clipping would not.
+
+The budget of that excess is one for all channels together, and spent where it saves most points: see
+`find_w_max_by_channel`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mlgen.errors import GenerationError, NonFiniteWeight
+
+MAX_OWN_EXCESS = 0.2
+"""No channel has a larger share of its own cross section above its w_max, unless the budget is larger."""
 
 POOLED_FROM = 128
 """The bootstrap follows this many largest weights one by one, and the others in blocks."""
@@ -55,8 +63,6 @@ def find_w_max(weights: Tensor, budget: float) -> float:
         NonFiniteWeight: a weight is NaN or infinite.
         GenerationError: the budget is not in [0, 1).
     """
-    if len(weights) == 0:
-        return 0.0
     descending = _magnitudes(weights, budget).sort(descending=True).values
     return float(_solve_w_max(descending, torch.ones_like(descending), budget))
 
@@ -64,21 +70,36 @@ def find_w_max(weights: Tensor, budget: float) -> float:
 def find_w_max_by_channel(
     weights: Tensor, channel: Tensor, n_channels: int, budget: float
 ) -> Tensor:
-    """`find_w_max` of each channel's own points, each with the whole budget: (n_channels,).
+    """The w_max,c with the smallest sum whose total overweight excess is at most the budget.
 
-    A channel without points, or with zeros only, has w_max = 0 and is never drawn.
+        sum_c mean_c (|w| - w_max,c)+  <=  t sum_c mean_c |w|
+
+    with the means over the points of each channel. In this optimum a point is equally likely to
+    lie above w_max in every channel: to lower w_max,c by dw saves dw of the sum, and costs the excess
+    dw P_c(|w| > w_max,c). A channel of which little is known, or that contributes little, so does
+    not cost as much as a large one. Not all of a channel is sacrificed, however: at most
+    `MAX_OWN_EXCESS` of its own cross section lies above w_max,c, so that its events do come, and not
+    as few enormous ones. With one channel the result is that of `find_w_max`.
 
     Args:
         weights: (n,), pb.
-        channel: (n,), int64.
+        channel: (n,), int64; the points of the channels may come in any proportion.
         n_channels: how many channels there are, drawn or not.
         budget: t, in [0, 1).
+
+    Returns:
+        w_max: (n_channels,), pb; positive for each channel with a weight that is not zero, and 0 for
+            the others, which are never drawn.
 
     Raises:
         NonFiniteWeight, GenerationError: as `find_w_max`.
     """
-    per_channel = [find_w_max(weights[channel == c], budget) for c in range(n_channels)]
-    return torch.tensor(per_channel, dtype=torch.float64, device=weights.device)
+    magnitudes = _magnitudes(weights, budget)
+    samples = []
+    for mine in _by_channel(magnitudes, channel, n_channels):
+        descending = mine.sort(descending=True).values
+        samples.append(_Sample(descending, torch.ones_like(descending)))
+    return _allocate(samples, budget)
 
 
 def unweighting_efficiency(
@@ -86,8 +107,9 @@ def unweighting_efficiency(
 ) -> UnweightingEfficiency:
     """eps_uw(N, t) = sum over channels of |sigma_c| / sum over channels of w_max,c.
 
-    sigma_c is the mean of the channel's weights; w_max,c is found on the same points. The error
-    is the standard deviation over Poisson bootstrap replicas of each channel's points.
+    sigma_c is the mean of the channel's weights; w_max,c is found on the same points, see
+    `find_w_max_by_channel`. The error is the standard deviation over Poisson bootstrap replicas of
+    each channel's points.
 
     Args:
         weights: (n,), pb, zeros included.
@@ -99,27 +121,23 @@ def unweighting_efficiency(
     Raises:
         NonFiniteWeight, GenerationError: as `find_w_max`.
     """
-    magnitudes = _magnitudes(weights, budget)
+    _magnitudes(weights, budget)
     sigma = weights.new_zeros(1 + n_replicas)
-    w_max = weights.new_zeros(1 + n_replicas)
-    for c in torch.unique(channel).tolist():
-        mine = channel == c
-        descending, order = magnitudes[mine].sort(descending=True)
-        signed = weights[mine][order]
-        # Neighbours in the sorted list are nearly equal: pooling those within 3 % of a rank leaves
-        # the replicas as they were, at a fraction of the random numbers.
-        rank = torch.arange(len(descending), dtype=weights.dtype, device=weights.device)
-        pooled = POOLED_FROM + BLOCKS_PER_E_FOLD * (rank / POOLED_FROM).clamp(min=1).log()
-        block = torch.where(rank < POOLED_FROM, rank, pooled).to(torch.int64)
+    samples, replicas = [], []
+    for signed in _by_channel(weights, channel, int(channel.max()) + 1):
+        descending, order = signed.abs().sort(descending=True)
+        block = _blocks(len(signed)).to(signed.device)
         n_in_block = block.bincount().to(weights.dtype)
         mean = block.bincount(weights=descending) / n_in_block
-        signed_mean = block.bincount(weights=signed) / n_in_block
+        signed_mean = block.bincount(weights=signed[order]) / n_in_block
         counts = torch.poisson(n_in_block.expand(n_replicas, -1).contiguous(), generator=rng)
         n_drawn = counts.sum(1).clamp(min=1)
-        sigma[0] += signed.mean().abs()
-        w_max[0] += _solve_w_max(descending, torch.ones_like(descending), budget)
+        sigma[0] += signed.sum().abs() / max(len(signed), 1)
         sigma[1:] += (counts @ signed_mean).div(n_drawn).abs()
-        w_max[1:] += _solve_w_max(mean, counts, budget)
+        samples.append(_Sample(descending, torch.ones_like(descending)))
+        replicas.append(_Sample(mean, counts))
+    of_sample, of_replicas = (_allocate(s, budget).sum(-1) for s in (samples, replicas))
+    w_max = torch.cat([of_sample[None], of_replicas])
     value = torch.where(w_max > 0, sigma / w_max, torch.zeros_like(w_max))
     return UnweightingEfficiency(
         value=float(value[0]), error=float(value[1:].std()), n=len(weights), t=budget
@@ -184,12 +202,81 @@ def _magnitudes(weights: Tensor, budget: float) -> Tensor:
     return weights.abs()
 
 
+def _by_channel(values: Tensor, channel: Tensor, n_channels: int) -> Sequence[Tensor]:
+    """The values (n,) of each channel's points, in their order."""
+    n_points = channel.bincount(minlength=n_channels).tolist()
+    return torch.split(values[channel.argsort(stable=True)], n_points)
+
+
+def _blocks(n: int) -> Tensor:
+    """In which block of neighbours the bootstrap pools each of n weights in descending order: (n,).
+
+    Neighbours are nearly equal: pooling those within 3 % of a rank leaves the replicas as they
+    were, at a fraction of the random numbers.
+    """
+    rank = torch.arange(n, dtype=torch.float64)
+    pooled = POOLED_FROM + BLOCKS_PER_E_FOLD * (rank / POOLED_FROM).clamp(min=1).log()
+    return torch.where(rank < POOLED_FROM, rank, pooled).to(torch.int64)
+
+
+class _Sample(NamedTuple):
+    """Weights of a channel, or of several replicas of it."""
+
+    descending: Tensor
+    """(k,), the values that occur."""
+    counts: Tensor
+    """(..., k), how often."""
+
+
+def _allocate(samples: Sequence[_Sample], budget: float) -> Tensor:
+    """w_max of each channel, (..., n_channels): see `find_w_max_by_channel`.
+
+    From the largest weight of each channel on, w_max,c is lowered from value to value. Such a step
+    costs an excess of n_above / n_c times its length: the steps are made in the order of that rate,
+    which rises within each channel, until the budget is spent in the midst of one.
+    """
+    if len(samples) == 1:
+        return _solve_w_max(*samples[0], budget)[..., None]
+    known = [(c, sample) for c, sample in enumerate(samples) if len(sample.descending)]
+    w_max = samples[0].counts.new_zeros((*samples[0].counts.shape[:-1], len(samples)))
+    if not known:
+        return w_max
+    levels, rates, owners = [], [], []
+    allowed = w_max.new_zeros(w_max.shape[:-1])
+    for c, (descending, counts) in known:
+        n = counts.sum(-1, keepdim=True).clamp(min=1)
+        floor = _solve_w_max(descending, counts, max(budget, MAX_OWN_EXCESS))[..., None]
+        n_steps = int((descending > floor.min()).sum().clamp(min=1))
+        values = torch.nn.functional.pad(descending, (0, 1))[: n_steps + 1]
+        levels.append(torch.maximum(values, floor))
+        rates.append(counts[..., :n_steps].cumsum(-1) / n)
+        owners.append(torch.full((n_steps,), c, device=w_max.device))
+        allowed += budget * (counts @ descending) / n[..., 0]
+    rate, order = torch.cat(rates, dim=-1).sort(dim=-1, stable=True)
+    owner = torch.cat(owners)[order]
+    length = torch.cat([-level.diff(dim=-1) for level in levels], dim=-1).gather(-1, order)
+    cost = length.mul_(rate)
+    spent = cost.cumsum(-1)
+    is_made = spent <= allowed[..., None]
+    n_made = torch.zeros_like(w_max).scatter_add(-1, owner, is_made.to(w_max)).to(torch.int64)
+    for (c, _), level in zip(known, levels, strict=True):
+        w_max[..., c] = level.gather(-1, n_made[..., c : c + 1])[..., 0]
+    # The step that the budget ends in; made in full where rounding left none.
+    last = is_made.sum(-1, keepdim=True).clamp(max=is_made.shape[-1] - 1)
+    spent_before = spent.gather(-1, last) - cost.gather(-1, last)
+    part = (allowed[..., None] - spent_before).clamp(min=0) / rate.gather(-1, last)
+    part = torch.where(is_made.gather(-1, last), torch.zeros_like(part), part)
+    return w_max.scatter_add(-1, owner.gather(-1, last), -part)
+
+
 def _solve_w_max(descending: Tensor, counts: Tensor, budget: float) -> Tensor:
     """w_max of samples in which the value descending[j] occurs counts[..., j] times.
 
     With the k largest values above w_max the excess is sum_{j<=k} (w_j - w_max), so
     w_max = w_k + [sum_{j<=k} (w_j - w_k) - t sum w] / n_k.
     """
+    if len(descending) == 0:
+        return counts.new_zeros(counts.shape[:-1])
     n_above = counts.cumsum(-1)
     sum_above = (counts * descending).cumsum(-1)
     # Ties may leave -1 ulp here, and the largest weight must come back unharmed at t = 0.

@@ -90,7 +90,7 @@ def estimate(
         raise GenerationError(
             f"none of {done} points passes the cuts: expected a larger run.n_estimate"
         )
-    per_point = weight / proposal.fractions[channel]
+    fractions = proposal.fractions
     budget = card.overweight_budget
     return Estimate(
         sums=sums,
@@ -100,30 +100,31 @@ def estimate(
         eps_uw=unweighting_efficiency(
             weight, channel, budget, random_stream(card.seed, f"bootstrap {title}", 0)
         ),
-        ess=effective_sample_size(per_point),
-        overweight_on_fresh_points=_overweight_on_fresh_points(
-            per_point, channel, integrand.n_channels, budget
-        ),
+        ess=effective_sample_size(weight / fractions[channel]),
+        overweight_on_fresh_points=_overweight_on_fresh_points(weight, channel, fractions, budget),
         us_per_point=1e6 * elapsed / done,
         n_calls=n_calls,
     )
 
 
 def _overweight_on_fresh_points(
-    weight: Tensor, channel: Tensor, n_channels: int, budget: float
+    weight: Tensor, channel: Tensor, fractions: Tensor, budget: float
 ) -> float:
     """The overweight excess on points that w_max was not found on.
 
     Args:
-        weight: (n,), pb, over the share of the points that its channel had: each channel then
-            counts with its cross section.
+        weight: (n,), pb, within its channel.
+        fractions: (n_channels,), the share of the points that each channel had: divided by it, each
+            channel counts with its cross section.
     """
     half = torch.arange(len(weight), device=weight.device) % 2 == 0
+    fraction = fractions[channel]
     excess = 0.0
     for mine in (half, ~half):
-        w_max = find_w_max_by_channel(weight[~mine], channel[~mine], n_channels, budget)
-        excess += float((weight[mine].abs() - w_max[channel[mine]]).clamp(min=0).sum())
-    return excess / float(weight.abs().sum())
+        w_max = find_w_max_by_channel(weight[~mine], channel[~mine], len(fractions), budget)
+        above = (weight[mine].abs() - w_max[channel[mine]]).clamp(min=0)
+        excess += float((above / fraction[mine]).sum())
+    return excess / float((weight.abs() / fraction).sum())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
