@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from mlgen.core import Amplitude, PhaseSpace, PhaseSpacePoints, Sampler
+from mlgen.phasespace.angles import AngleMap, Parent
 from mlgen.phasespace.invariants import RangeMap
 from mlgen.physics.kinematics import mass_squared
 
@@ -279,11 +281,15 @@ def check_hadronic_volume(
 
 
 def check_inverts(
-    phase_space: PhaseSpace, n_points: int, share: float = 1e-5, tolerance: float = 1e-9
+    phase_space: PhaseSpace,
+    n_points: int,
+    share: float = 1e-5,
+    tolerance: float = 1e-9,
+    channels: Sequence[int] | None = None,
 ) -> None:
-    """Every channel inverts, r and log_jac, within a tolerance for all but a share of the points."""
-    n_channels = len(phase_space.channels)
-    channel = torch.arange(n_channels).repeat_interleave(-(-n_points // n_channels))
+    """The channels, all by default, invert, r and log_jac, within a tolerance for all but a share of the points."""
+    chosen = torch.tensor(channels or range(len(phase_space.channels)))
+    channel = chosen.repeat_interleave(-(-n_points // len(chosen)))
     r, points = _random_points(phase_space, channel)
     exists = points.log_jac > -torch.inf
     r, points = r[exists], points.select(exists)
@@ -297,6 +303,57 @@ def check_inverts(
         f"{int(of_point.sum())} of {len(of_point)} points are off by more than {tolerance:.0e}, "
         f"{off.max():.1e} at most; by columns, log_jac last: {columns}"
     )
+
+
+def check_shares_add_up(
+    phase_space: PhaseSpace,
+    points: PhaseSpacePoints,
+    channels: Sequence[int],
+    exchanges: Sequence[Sequence[int]],
+) -> None:
+    """The shares of a group's channels add up to 1, so that all of an integrand is counted once.
+
+    A channel counts for those with identical legs exchanged as well: so only the average over the
+    exchanges, of which an integrand knows nothing, adds up.
+
+    Args:
+        points: of the group, whatever their channel.
+        channels: all of the group.
+        exchanges: all orders of the external legs (n_ext,) that identical ones allow.
+    """
+    total = torch.zeros_like(points.log_jac)
+    for legs in exchanges:
+        momenta = points.momenta[:, list(legs)]
+        for index in channels:
+            channel = torch.full_like(points.channel, index)
+            log_prior = phase_space.log_prior(replace(points, momenta=momenta, channel=channel))
+            total += log_prior.exp() / len(exchanges)
+    torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-9)
+
+
+def check_angle_map(angle: AngleMap, parent: Parent, tolerance: float = 1e-9) -> None:
+    """A map of r and an azimuth to directions keeps to the unit sphere, inverts, and covers it evenly.
+
+    The area of the sphere is dcosθ dphi, so that |d(direction) / (dr dphi)| is the Jacobian.
+    """
+    rng = torch.Generator().manual_seed(9)
+    u = torch.rand(2, len(parent.mass), generator=rng, dtype=torch.float64)
+    r, phi = u[0].requires_grad_(), (2 * math.pi * u[1]).requires_grad_()
+    direction, log_jac = angle.forward(r, phi, parent)
+    norm = direction.detach().square().sum(0)
+    torch.testing.assert_close(norm, torch.ones_like(norm), rtol=0, atol=1e-12)
+    slopes = [torch.autograd.grad(d.sum(), (r, phi), retain_graph=True) for d in direction]
+    by_r, by_phi = (torch.stack(columns) for columns in zip(*slopes, strict=True))
+    area = torch.linalg.cross(by_r, by_phi, dim=0).square().sum(0).sqrt()
+    exists = log_jac > -math.inf
+    assert float(exists.double().mean()) > 0.5
+    torch.testing.assert_close(area.log()[exists], log_jac[exists], rtol=0, atol=1e4 * tolerance)
+    r_back, phi_back, log_jac_back = angle.inverse(direction.detach(), parent)
+    turn = torch.remainder(phi_back - phi.detach() + 1, 2 * math.pi) - 1
+    for got, expected in ((r_back, r), (turn, 0 * phi), (log_jac_back, -log_jac)):
+        torch.testing.assert_close(
+            got[exists], expected.detach()[exists], rtol=0, atol=100 * tolerance
+        )
 
 
 def _random_points(phase_space: PhaseSpace, channel: Tensor) -> tuple[Tensor, PhaseSpacePoints]:

@@ -127,6 +127,8 @@ class _GroupChannels:
         self._setting = setting
         self._least_masses: dict[frozenset[int], float] = {}
         model = setting.model
+        if self._least_mass(frozenset(range(2, group.n_ext))) ** 2 >= setting.s:
+            raise ValueError("the cuts need more energy than the beams have")
         reach = Reach(
             mass_gev=model.mass_gev,
             width_gev=model.width_gev,
