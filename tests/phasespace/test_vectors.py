@@ -31,7 +31,7 @@ def full(mass_gev: float, n: int) -> Tensor:
     return torch.full((n,), mass_gev, dtype=torch.float64)
 
 
-PARENT, MASS = momenta(500, 91.0, seed=3), full(91.0, 500)
+PARENT, MASS, NOTHING = momenta(500, 91.0, seed=3), full(91.0, 500), full(0.0, 500)
 FIRST, SECOND = momenta(500, 5.0, seed=5), momenta(500, 0.0, seed=7)
 
 
@@ -43,7 +43,7 @@ def products(*vectors: Tensor) -> Tensor:
 
 
 def test_a_system_in_its_own_rest_frame_is_at_rest() -> None:
-    resting = to_rest(PARENT, PARENT, MASS)
+    resting = to_rest(PARENT, MASS.square(), PARENT, MASS)
     expected = torch.zeros_like(resting)
     expected[0] = MASS
     torch.testing.assert_close(resting, expected, rtol=0, atol=1e-8)
@@ -51,7 +51,7 @@ def test_a_system_in_its_own_rest_frame_is_at_rest() -> None:
 
 
 def test_the_way_to_the_rest_frame_and_back_is_a_lorentz_transformation_and_its_inverse() -> None:
-    there = [to_rest(p, PARENT, MASS) for p in (FIRST, SECOND)]
+    there = [to_rest(p, s, PARENT, MASS) for p, s in ((FIRST, full(25.0, 500)), (SECOND, NOTHING))]
     before, after = products(FIRST, SECOND), products(*there)
     scale = (there[0][0] * there[1][0]).amax()
     torch.testing.assert_close(after, before, rtol=1e-9, atol=1e-12 * float(scale))
@@ -72,7 +72,7 @@ def test_the_beams_lie_at_equal_angles_to_the_z_axis_of_the_rest_frame() -> None
     forward = torch.zeros_like(PARENT)
     forward[0] = forward[3] = 1.0
     backward = forward * forward.new_tensor([[1.0], [0], [0], [-1]])
-    directions = [to_rest(beam, PARENT, MASS) for beam in (forward, backward)]
+    directions = [to_rest(beam, NOTHING, PARENT, MASS) for beam in (forward, backward)]
     cos = [direction[3] / direction[0] for direction in directions]
     torch.testing.assert_close(cos[0], -cos[1], rtol=1e-6, atol=1e-9)
     # A negative control: after a boost without rotation they do not.
