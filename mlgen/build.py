@@ -55,7 +55,7 @@ def build(card: Card, progress: Progress) -> Process:
     found = read_process(card.process, card.beams.particles, model)
     groups, kinds = split_by_cuts(found, card.cuts, model), particle_kinds(model)
     hadronic = _is_hadronic(card)
-    phase_space = _phase_space(card, groups, model, hadronic)
+    phase_space = phase_space_of(card, groups, model)
     density = read_grid(find_set(card.pdf.set, card.pdf.member)) if hadronic else None
     folder = card.matrix_element.cache_folder
     request = AmplitudeRequest(
@@ -97,9 +97,13 @@ def build(card: Card, progress: Progress) -> Process:
     )
 
 
-def _phase_space(
-    card: Card, groups: Sequence[SubprocessGroup], model: Model, hadronic: bool
-) -> PhaseSpace:
+def phase_space_of(card: Card, groups: Sequence[SubprocessGroup], model: Model) -> PhaseSpace:
+    """The channels of a card's groups.
+
+    Raises:
+        CardError: the beams have too little energy for a final state inside the cuts.
+    """
+    hadronic = _is_hadronic(card)
     bounds = CutBounds(card.cuts, particle_kinds(model))
     if card.phase_space.maps == "rambo":
         least = min(
