@@ -25,8 +25,10 @@ from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.core import PhaseSpace
 from mlgen.physics.alpha_s import AlphaS
+from mlgen.physics.cuts import CardCuts
 from mlgen.physics.pdf import find_set, read_grid
 from mlgen.physics.process import read_process
+from mlgen.physics.scales import CardScales
 from mlgen.physics.ufo import read_model
 
 BATCH = 16_384
