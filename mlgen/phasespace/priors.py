@@ -108,10 +108,12 @@ class DensityPrior(Prior):
         for (tree_map, legs), columns in self._kinds:
             column = columns.to(group.device)[group]
             at = (column >= 0).nonzero()[:, 0]
-            if len(at):
-                mine = points.select(at)
+            if len(at) == 0:
+                continue
+            mine = points if len(at) == len(group) else points.select(at)
+            if legs != tuple(range(len(legs))):
                 mine = replace(mine, momenta=mine.momenta[:, list(legs)])
-                result[at, column[at]] = tree_map.log_density(mine, orientations[at])
+            result[at, column[at]] = tree_map.log_density(mine, orientations[at])
         return result
 
 
@@ -159,8 +161,9 @@ class PropagatorPrior(Prior):
         sums: dict[frozenset[int], tuple[Tensor, Tensor]] = {}
         rows = torch.stack([_log_peak(peak, momenta, sums) for peak in self._peaks], dim=1)
         result = self._constants.to(rows.device)[group]
-        for index in torch.unique(group).tolist():
-            at = (group == index).nonzero()[:, 0]
+        found = torch.unique(group).tolist()
+        for index in found:
+            at = (group == index).nonzero()[:, 0] if len(found) > 1 else slice(None)
             result[at] += rows[at] @ self._factors[index].T.to(rows.device)
         return result
 
@@ -175,8 +178,7 @@ def _log_peak(
         sums[peak.legs] = energy * energy - pz * pz - pt2, pt2
     s, pt2 = sums[peak.legs]
     value = s + pt2 + peak.offset if peak.transverse else s
-    low = torch.full_like(value, peak.low)
-    high = torch.full_like(value, peak.high)
+    low, high = value.new_tensor(peak.low), value.new_tensor(peak.high)
     return peak.shape.inverse(value.clamp(peak.low, peak.high), low, high)[1]
 
 

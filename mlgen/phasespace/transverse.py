@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mlgen.phasespace.invariants import HyperbolicSecant, PowerLaw, Uniform
 from mlgen.phasespace.production import Produced, Production
-from mlgen.phasespace.vectors import transverse_mass
+from mlgen.phasespace.vectors import rapidity, transverse_mass
 from mlgen.physics.kinematics import kallen
 
 EXPONENT = 2.0
@@ -112,7 +112,7 @@ class TransverseProduction(Production):
             turn = torch.atan2(systems[i][2], systems[i][1]) / (2 * math.pi)
             columns.append(torch.remainder(turn, 1) * (2 if number == 0 else 1))
         m_t = [transverse_mass(p, s_i) for p, s_i in zip(systems, s, strict=True)]
-        rapidities = [torch.asinh(p[3] / m) for p, m in zip(systems, m_t, strict=True)]
+        rapidities = [rapidity(p, m) for p, m in zip(systems, m_t, strict=True)]
         forward, backward = torch.zeros_like(m_t[0]), torch.zeros_like(m_t[0])
         for i, (mass, y) in enumerate(zip(m_t, rapidities, strict=True)):
             if i == 0:

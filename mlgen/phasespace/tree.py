@@ -127,6 +127,17 @@ class TreeMap:
 
     def inverse(self, points: PhaseSpacePoints, n_orientations: Tensor) -> tuple[Tensor, Tensor]:
         """Map points back to r (n, n_dim + 1), and ln |dr / dx1 dx2 dPhi_n|."""
+        columns, log_jac = self._columns(points, n_orientations)
+        return torch.stack(columns, dim=1), log_jac
+
+    def log_density(self, points: PhaseSpacePoints, n_orientations: Tensor) -> Tensor:
+        """ln |dr / dx1 dx2 dPhi_n| (n,); -inf where the map does not reach."""
+        return self._columns(points, n_orientations)[1].nan_to_num(nan=-math.inf)
+
+    def _columns(
+        self, points: PhaseSpacePoints, n_orientations: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
+        """The columns of r at given points, and ln |dr / dx1 dx2 dPhi_n|."""
         momenta, turn = self._turned(points, n_orientations)
         log_jac = -n_orientations.to(turn).log()
         columns = []
@@ -156,11 +167,7 @@ class TreeMap:
                 half_turn = False
             columns.append(r)
             log_jac = log_jac - step + step_angle
-        return torch.stack([*columns, turn], dim=1), log_jac
-
-    def log_density(self, points: PhaseSpacePoints, n_orientations: Tensor) -> Tensor:
-        """ln |dr / dx1 dx2 dPhi_n| (n,); -inf where the map does not reach."""
-        return self.inverse(points, n_orientations)[1].nan_to_num(nan=-math.inf)
+        return [*columns, turn], log_jac
 
     @property
     def _decays(self) -> list[Decay]:

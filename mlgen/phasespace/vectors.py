@@ -83,6 +83,11 @@ def transverse_mass(momentum: Tensor, s: Tensor) -> Tensor:
     return (s + momentum[1].square() + momentum[2].square()).sqrt()
 
 
+def rapidity(momentum: Tensor, m_t: Tensor) -> Tensor:
+    """ln (E + |pz|) / m_T with the sign of pz, of a momentum (4, n): many times faster than asinh."""
+    return ((momentum[0] + momentum[3].abs()) / m_t).log().copysign(momentum[3])
+
+
 def pair_mass_squared(p1: Tensor, s1: Tensor, p2: Tensor, s2: Tensor) -> Tensor:
     """(p1 + p2)² of momenta (4, n) whose masses squared s1, s2 (n,) are known.
 
