@@ -190,7 +190,7 @@ class VegasCard:
     """Bins of each dimension."""
     n_iterations: int = 10
     n_points: int = 50_000
-    """Points of an iteration, all channels together."""
+    """Points of an iteration, all channels together; 1000 for each channel that is not negligible where that is more."""
     damping: float = 0.7
     """alpha of hep-ph/0211140: 0 leaves the grid as it is."""
 
