@@ -179,7 +179,8 @@ def _log_peak(
     s, pt2 = sums[peak.legs]
     value = s + pt2 + peak.offset if peak.transverse else s
     low, high = value.new_tensor(peak.low), value.new_tensor(peak.high)
-    return peak.shape.inverse(value.clamp(peak.low, peak.high), low, high)[1]
+    log_jac = peak.shape.inverse(value.clamp(peak.low, peak.high), low, high)[1]
+    return log_jac.expand_as(value)  # that of a uniform shape is one number
 
 
 def leg_places(n_ext: int, exchanged: Mapping[int, int]) -> tuple[int, ...]:

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from mlgen.card_files import card_names
+from mlgen.core import PhaseSpacePoints
+from mlgen.phasespace.multichannel import MultiChannel
+from mlgen.physics.kinematics import mass_squared, pt
+from tests.laws import check_estimate, check_shares_add_up
+from tests.phasespace.wired import Wired, points_of, uniform_r, wire_card, wire_process
+
+Prior = Literal["densities", "propagators"]
+PRIORS: tuple[Prior, ...] = get_args(Prior)
+
+
+def exchanges(wired: Wired, group: int) -> list[tuple[int, ...]]:
+    """All orders of the legs of a group that its identical particles allow."""
+    pdg_ids = wired.groups[group].pdg_ids[0]
+    orders = itertools.permutations(range(2, len(pdg_ids)))
+    return [
+        (0, 1, *order)
+        for order in orders
+        if all(pdg_ids[leg] == pdg_ids[place + 2] for place, leg in enumerate(order))
+    ]
+
+
+def passing(wired: Wired, group: int, n: int = 300) -> PhaseSpacePoints:
+    """Points of a group inside the cuts, from all of its maps and from one that knows none of them."""
+    sources = [points_of(wired.phase_space, n, channel) for channel in wired.channels_of(group)]
+    sources.append(points_of(wired.flat(min_mass_gev=150.0), 10 * n, group))
+    inside = [wired.passing(points, group) for points in sources]
+    return PhaseSpacePoints(
+        momenta=torch.cat([p.momenta for p in inside]),
+        x=torch.cat([p.x for p in inside]),
+        channel=torch.cat([p.channel for p in inside]),
+        log_jac=torch.cat([p.log_jac for p in inside]),
+    )
+
+
+IDENTICAL_GLUONS = (
+    "gg_to_ggg",
+    "gg_to_ttgg",
+    "pp_to_eejj",
+    "pp_to_jjj",
+    "pp_to_ttjj",
+    "uux_to_eegg",
+    "uux_to_zggg",
+)
+TELLS_GLUONS_APART = pytest.mark.xfail(
+    strict=True,
+    reason="rapidities are drawn one after the other: the density of a structure that an exchange "
+    "of gluons leaves alone is not the same after it, near the edges of phase space",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "prior"),
+    [
+        pytest.param(
+            name,
+            prior,
+            marks=TELLS_GLUONS_APART if prior == "densities" and name in IDENTICAL_GLUONS else (),
+        )
+        for name in card_names()
+        for prior in PRIORS
+    ],
+)
+def test_the_shares_of_a_group_add_up_to_one(name: str, prior: Prior) -> None:
+    wired = wire_card(name).with_prior(prior)
+    groups = {wired.phase_space.channels[c].group for c in wired.unlike_channels()}
+    for group in groups:
+        points = passing(wired, group)
+        assert len(points) > 100
+        channels, orders = wired.channels_of(group), exchanges(wired, group)
+        check_shares_add_up(wired.phase_space, points, channels, orders)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_without_the_number_of_its_members_a_channel_takes_too_little(prior: Prior) -> None:
+    wired = wire_card("uux_to_eegg").with_prior(prior)
+    wrong = forgets_a_member(wired)
+    with pytest.raises(AssertionError):
+        check_shares_add_up(wrong, passing(wired, 0), wired.channels_of(0), exchanges(wired, 0))
+
+
+class Forgetful(MultiChannel):
+    """A channel that stands for two, one with either gluon, counts once."""
+
+    forgotten: int
+
+    def log_prior(self, points: PhaseSpacePoints) -> Tensor:
+        one = (points.channel == self.forgotten).to(points.log_jac)
+        return super().log_prior(points) - math.log(2) * one
+
+
+def forgets_a_member(wired: Wired) -> MultiChannel:
+    wrong = Forgetful.__new__(Forgetful)
+    wrong.__dict__.update(wired.phase_space.__dict__)
+    (wrong.forgotten,) = [i for i, name in enumerate(wired.topologies()) if "g* g" in name]
+    return wrong
+
+
+@pytest.mark.parametrize(
+    "prior", [pytest.param("densities", marks=TELLS_GLUONS_APART), "propagators"]
+)
+def test_an_exchange_that_leaves_a_structure_alone_leaves_its_share(prior: Prior) -> None:
+    """Two gluons of one cluster, or of the rest; not those of which one recoils."""
+    wired = wire_card("uux_to_eegg").with_prior(prior)
+    points = passing(wired, 0)
+    exchanged = replace(points, momenta=points.momenta[:, [0, 1, 2, 3, 5, 4]])
+    symmetric = {True: 0, False: 0}
+    for index, name in enumerate(wired.topologies()):
+        channel = torch.full_like(points.channel, index)
+        here, there = (
+            wired.phase_space.log_prior(replace(p, channel=channel)) for p in (points, exchanged)
+        )
+        stays = "g* g" not in name
+        assert torch.allclose(here, there, rtol=0, atol=1e-9) is stays
+        symmetric[stays] += 1
+    assert min(symmetric.values()) > 0
+
+
+@pytest.mark.parametrize("name", ["ee_to_uug", "pp_to_eejj", "pp_to_jjj", "pp_to_ttjj"])
+def test_shares_from_densities_are_those_of_the_maps(name: str) -> None:
+    """In groups without identical legs."""
+    wired = wire_card(name).with_prior("densities")
+    n_tested = 0
+    for group in {wired.phase_space.channels[c].group for c in wired.unlike_channels()}:
+        channels = wired.channels_of(group)
+        if len(channels) == 1 or len(exchanges(wired, group)) > 1:
+            continue
+        n_tested += 1
+        points = passing(wired, group)
+        seen = [replace(points, channel=torch.full_like(points.channel, c)) for c in channels]
+        log_density = torch.stack([wired.phase_space.inverse(p)[1] for p in seen], dim=1)
+        shares = torch.stack([wired.phase_space.log_prior(p).exp() for p in seen], dim=1)
+        torch.testing.assert_close(shares, log_density.softmax(1), rtol=0, atol=1e-9)
+    assert n_tested > 0
+
+
+@pytest.mark.parametrize("name", ["ee_to_uug", "uux_to_eegg", "pp_to_jjj"])
+def test_the_density_of_a_point_of_its_own_is_that_with_which_it_was_drawn(name: str) -> None:
+    wired = wire_card(name)
+    for channel in wired.unlike_channels():
+        group = wired.phase_space.channels[channel].group
+        points = wired.passing(points_of(wired.phase_space, 500, channel), group)
+        log_density = wired.phase_space.inverse(points)[1]
+        torch.testing.assert_close(log_density, -points.log_jac, rtol=0, atol=1e-6)
+
+
+# --- integrals -------------------------------------------------------------------------------
+
+Function = Callable[[PhaseSpacePoints], Tensor]
+
+
+def integral(
+    wired: Wired, phase_space: MultiChannel, function: Function, n: int
+) -> tuple[float, float]:
+    """Of a function inside the cuts, by all channels, n points each; and its error."""
+    means, variances = [], []
+    for index in wired.channels_of(0):
+        points = points_of(phase_space, n, index)
+        value = torch.zeros_like(points.log_jac)
+        inside = wired.cuts(points.momenta, 0) & (points.log_jac > -math.inf)
+        chosen = points.select(inside)
+        log_weight = chosen.log_jac + phase_space.log_prior(chosen)
+        value[inside] = function(chosen) * log_weight.exp()
+        means.append(float(value.mean()))
+        variances.append(float(value.var()) / n)
+    return sum(means), math.sqrt(sum(variances))
+
+
+def flat_integral(wired: Wired, function: Function, n: int) -> tuple[float, float]:
+    """The same by RAMBO."""
+    flat = wired.flat(min_mass_gev=150.0)
+    points = flat.forward(uniform_r(n, flat), torch.zeros(n, dtype=torch.int64))
+    value = torch.zeros_like(points.log_jac)
+    inside = wired.cuts(points.momenta, 0)
+    chosen = points.select(inside)
+    value[inside] = function(chosen) * chosen.log_jac.exp()
+    return float(value.mean()), float(value.std()) / n**0.5
+
+
+def s_hat(points: PhaseSpacePoints) -> Tensor:
+    return 4 * points.momenta[:, :2, 0].prod(1)
+
+
+def smooth(points: PhaseSpacePoints) -> Tensor:
+    """It falls with s_hat, above 200 GeV, and that is all."""
+    s = s_hat(points)
+    return torch.where(s > 200.0**2, (-s / 500.0**2).exp(), 0.0)
+
+
+def peaked(points: PhaseSpacePoints) -> Tensor:
+    """It has collinear and soft peaks of all pairs of massless legs."""
+    final = points.momenta[:, 2:]
+    result = smooth(points) / pt(final).prod(1)
+    massless = [i for i in range(final.shape[1]) if float(mass_squared(final[0, i])) < 1]
+    inverse_masses = [
+        1 / mass_squared(final[:, i] + final[:, j]) for i, j in itertools.combinations(massless, 2)
+    ]
+    return result * torch.stack(inverse_masses).sum(0)
+
+
+@pytest.mark.parametrize("function", [smooth, peaked])
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("name", ["gg_to_ggg", "gg_to_ttgg"])
+def test_all_channels_together_integrate_what_flat_phase_space_does(
+    name: str, prior: Prior, function: Function
+) -> None:
+    wired = wire_card(name).with_prior(prior)
+    expected, flat_error = flat_integral(wired, function, 400_000)
+    value, error = integral(wired, wired.phase_space, function, 50_000)
+    check_estimate(value, math.hypot(error, flat_error), expected, 0.05)
+
+
+def test_the_integral_finds_a_channel_that_takes_too_little() -> None:
+    wired = wire_card("gg_to_ttgg")
+    whole, error = integral(wired, wired.phase_space, smooth, 50_000)
+    value, other_error = integral(wired, forgets_a_member(wired), smooth, 50_000)
+    with pytest.raises(AssertionError, match="pull"):
+        check_estimate(value, math.hypot(error, other_error), whole, 0.05)
+
+
+@pytest.mark.parametrize("definition", ["e+ e- > u u~ g g", "e+ e- > w+ w- z"])
+def test_the_channels_of_lepton_beams_integrate_what_flat_phase_space_does(definition: str) -> None:
+    wired = wire_process(definition, energy_gev=250.0, beam="e")
+
+    def function(points: PhaseSpacePoints) -> Tensor:
+        """A cut keeps away from the poles."""
+        final = points.momenta[:, 2:]
+        pairs = [
+            final[:, i] + final[:, j] for i, j in itertools.combinations(range(final.shape[1]), 2)
+        ]
+        masses = torch.stack([mass_squared(pair) for pair in pairs])
+        return torch.where(masses.amin(0) > 20.0**2, (1e4 / masses).sum(0), 0.0)
+
+    flat = wired.flat()
+    points = flat.forward(uniform_r(200_000, flat), torch.zeros(200_000, dtype=torch.int64))
+    weight = function(points) * points.log_jac.exp()
+    expected, flat_error = float(weight.mean()), float(weight.std()) / len(weight) ** 0.5
+    value, error = integral(wired, wired.phase_space, function, 20_000)
+    check_estimate(value, math.hypot(error, flat_error), expected, 0.02)
