@@ -155,6 +155,10 @@ class _GroupChannels:
     def members(self) -> list[Member]:
         """All maps that its channels stand for."""
         n_ext = self.group.n_ext
+        pairs = {frozenset(s.systems) for orbit in self._orbits for s, _ in orbit}
+        if len(pairs) == 1 and len(self._structures[0].systems) == 2:
+            # One channel, whose share is 1 whichever of two identical systems comes first.
+            return [Member(channel=0, legs=leg_places(n_ext, {}))]
         return [
             Member(channel=number, legs=leg_places(n_ext, exchanged))
             for number, orbit in enumerate(self._orbits)
@@ -187,7 +191,7 @@ class _GroupChannels:
             reach = [setting.cuts.max_rapidity(pdg) for pdg in self._pdg_ids[2:]]
             return PartonicProduction(s=setting.s, max_rapidity=max(reach))
         systems = tuple(self._transverse(node) for node in structure.systems)
-        return TransverseProduction(s=setting.s, systems=systems, recoiler=structure.recoiler)
+        return TransverseProduction(s=setting.s, systems=systems)
 
     def _transverse(self, node: Node) -> TransverseSystem:
         cuts = self._setting.cuts
@@ -286,9 +290,7 @@ class _GroupChannels:
             low = max(self._least_mass(cluster.legs), 1e-3) ** 2
             found.append(Peak(cluster.legs, self._invariant(cluster), low, s))
         if self._setting.hadronic and len(structure.systems) > 1:
-            for number, node in enumerate(structure.systems):
-                if number != structure.recoiler:
-                    found.append(self._transverse_peak(node))
+            found += [self._transverse_peak(node) for node in structure.systems[1:]]
         return found
 
     def _transverse_peak(self, node: Node) -> Peak:
@@ -317,7 +319,7 @@ class _GroupChannels:
     def _describe(self, structure: Structure) -> str:
         names = [self._name(node) for node in structure.systems]
         if len(names) > 2:
-            names[structure.recoiler] += "*"
+            names[0] += "*"
         return " ".join(names)
 
     def _name(self, node: Node) -> str:

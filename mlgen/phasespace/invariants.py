@@ -115,18 +115,23 @@ class PowerLaw(RangeMap):
 
 @dataclass(frozen=True, slots=True)
 class HyperbolicSecant(RangeMap):
-    """Flattens 1 / cosh(v) by v = ln tan φ: the difference of two rapidities."""
+    """Flattens 1 / cosh(v / width) by v / width = ln tan φ: the difference of two rapidities."""
+
+    width: float = 1.0
 
     def forward(self, r: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        start, end = low.exp().atan(), high.exp().atan()
-        v = torch.lerp(start, end, r).tan().log()
+        start, end = self._angle(low), self._angle(high)
+        v = self.width * torch.lerp(start, end, r).tan().log()
         v = torch.minimum(torch.maximum(v, low), high)
         return v, self._log_derivative(v, end - start)
 
     def inverse(self, value: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        start, end = low.exp().atan(), high.exp().atan()
-        r = (value.exp().atan() - start) / (end - start)
+        start, end = self._angle(low), self._angle(high)
+        r = (self._angle(value) - start) / (end - start)
         return r, -self._log_derivative(value, end - start)
 
-    def _log_derivative(self, v: Tensor, width: Tensor) -> Tensor:
-        return (2 * width * v.cosh()).log()
+    def _angle(self, v: Tensor) -> Tensor:
+        return (v / self.width).exp().atan()
+
+    def _log_derivative(self, v: Tensor, range_: Tensor) -> Tensor:
+        return (2 * self.width * range_ * (v / self.width).cosh()).log()

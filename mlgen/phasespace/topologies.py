@@ -47,20 +47,14 @@ Node = int | Cluster
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """The systems of an event."""
+    """The systems of an event: first the one that balances the others, which have no order."""
 
     systems: tuple[Node, ...]
-    """The heaviest first."""
-    recoiler: int = 0
-    """Which of several systems balances the others."""
 
     def relabelled(self, leg: Mapping[int, int]) -> Structure:
         """The same with other legs in the places of its legs."""
-        systems = tuple(_relabelled(node, leg) for node in self.systems)
-        order = sorted(range(len(systems)), key=lambda i: (_rank(systems[i]), i == self.recoiler))
-        if len(systems) < 3:
-            return Structure(tuple(systems[i] for i in order) if order else systems, 0)
-        return Structure(tuple(systems[i] for i in order), order.index(self.recoiler))
+        first, *others = (_relabelled(node, leg) for node in self.systems)
+        return Structure((first, *sorted(others, key=_rank)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +150,8 @@ def structures(
     """The distinct structures of a process's diagrams, in a fixed order.
 
     Between hadrons, systems are drawn in transverse momentum and rapidity, whatever their order
-    along the t-channel; each of three or more may be the one that balances the others. Between
-    leptons the t-channel chain itself is followed.
+    along the t-channel; each of three or more may be the one that balances the others, of two the
+    heavier one does. Between leptons the t-channel chain itself is followed.
     """
     topologies = list(topologies)
     resonances = _resonances(topologies, reach)
@@ -271,8 +265,8 @@ def _hadronic(
     if isinstance(first, Cluster) and not others and first.kind != "resonance":
         systems = list(first.parts)  # s_hat has no peak
     systems.sort(key=_rank)
-    for recoiler in range(len(systems)) if len(systems) > 2 else (0,):
-        yield Structure(tuple(systems), recoiler)
+    for balancing in systems if len(systems) > 2 else systems[:1]:
+        yield Structure((balancing, *(node for node in systems if node != balancing)))
 
 
 def _dissolved(
