@@ -22,8 +22,8 @@ from tests.matrix_elements import SMOOTH
 
 N_REPEATS, N_POINTS = 256, 600
 """Integrations, and points of each, all channels together."""
-SEVERAL = [("gg_to_ttgg", "densities", 3), ("uux_to_zggg", "propagators", 6)]
-"""Processes with identical particles; what their priors are made of; how many channels there are."""
+SEVERAL = [("gg_to_ttgg", "densities"), ("uux_to_zggg", "propagators")]
+"""Processes with identical particles and three channels or more; what their priors are made of."""
 
 
 @cache
@@ -53,19 +53,17 @@ def pulls(sums: tuple[ChannelSums, ...], expected: float, lost: int | None = Non
     return (value - expected) / error
 
 
-@pytest.mark.parametrize(("name", "prior", "n_channels"), SEVERAL)
-def test_the_value_is_that_of_flat_phase_space(name: str, prior: str, n_channels: int) -> None:
+@pytest.mark.parametrize(("name", "prior"), SEVERAL)
+def test_the_value_is_that_of_flat_phase_space(name: str, prior: str) -> None:
     sums = estimates(name, N_REPEATS, N_POINTS, f"phase_space.prior={prior}")
-    assert len(sums[0].n_points) == n_channels
+    assert len(sums[0].n_points) >= 3
     ours, theirs = reduce(add, sums), flat(name)
     error = math.hypot(ours.error, theirs.error)
     check_estimate(ours.mean, error, theirs.mean, max_relative_error=0.005)
 
 
-@pytest.mark.parametrize(("name", "prior", "n_channels"), SEVERAL)
-def test_pulls_of_repeated_integrations_have_mean_0_and_width_1(
-    name: str, prior: str, n_channels: int
-) -> None:
+@pytest.mark.parametrize(("name", "prior"), SEVERAL)
+def test_pulls_of_repeated_integrations_have_mean_0_and_width_1(name: str, prior: str) -> None:
     sums = estimates(name, N_REPEATS, N_POINTS, f"phase_space.prior={prior}")
     expected = reduce(add, sums).mean
     check_pulls(pulls(sums, expected))
@@ -73,8 +71,8 @@ def test_pulls_of_repeated_integrations_have_mean_0_and_width_1(
         check_pulls(1.4 * pulls(sums, expected))
 
 
-@pytest.mark.parametrize(("name", "prior", "n_channels"), SEVERAL)
-def test_a_channel_that_is_lost_is_noticed(name: str, prior: str, n_channels: int) -> None:
+@pytest.mark.parametrize(("name", "prior"), SEVERAL)
+def test_a_channel_that_is_lost_is_noticed(name: str, prior: str) -> None:
     sums = estimates(name, N_REPEATS, N_POINTS, f"phase_space.prior={prior}")
     smallest = int(reduce(add, sums).means.argmin())
     with pytest.raises(AssertionError, match="mean pull"):
