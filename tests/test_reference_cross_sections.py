@@ -26,11 +26,11 @@ CARDS = {
     "ee_mumu_500": ("ee_to_mumu", 100_000),
     "ee_uuxg_500": ("ee_to_uug", 1_200_000),
     "gg_gg": ("pp_to_jj", 400_000),
-    "gg_ttx": ("gg_to_tt", 600_000),
-    "gg_ttxg": ("gg_to_ttg", 300_000),
+    "gg_ttx": ("gg_to_tt", 300_000),
+    "gg_ttxg": ("gg_to_ttg", 200_000),
     "pp_epem": ("pp_to_ee", 300_000),
     "pp_epemj": ("pp_to_eej", 700_000),
-    "pp_ttx": ("pp_to_tt", 500_000),
+    "pp_ttx": ("pp_to_tt", 300_000),
     "uux_epemg": ("uux_to_eeg", 500_000),
 }
 """The card of each run, and how many points its precision takes. Of p p > t t~ j, the gluonic part
@@ -71,7 +71,7 @@ def matrix_elements(artifact_cache: Path) -> Path:
 @cache
 def cross_section(card_name: str, n_points: int, *overrides: str) -> tuple[float, float]:
     """Our cross section and its error, pb, from fresh points of an adapted grid."""
-    settings = ("run.sampler=vegas", f"run.n_estimate={n_points}")
+    settings = ("run.sampler=vegas", "vegas.n_points=20_000", f"run.n_estimate={n_points}")
     card = read_card(find_card(card_name), (*settings, *overrides))
     process = build(card, SilentProgress())
     sums = integrate(process.integrand, card, SilentProgress(), StepClock()).chosen.measured.sums
@@ -107,6 +107,38 @@ def check_agreement(
         f"{value:.6g} +- {error:.2g} pb differs by {difference:.2g} pb from {expected:.6g} +- "
         f"{expected_error:.2g} pb, where {allowed:.2g} pb are allowed"
     )
+
+
+@pytest.mark.parametrize(
+    "run", XSEC["runs"], ids=[f"{run['name']}-{run['run']}" for run in XSEC["runs"]]
+)
+def test_the_card_has_the_beams_scales_and_cuts_of_its_run(run: dict[str, Any]) -> None:
+    card = read_card(find_card(CARDS.get(run["name"], ("pp_to_ttj", 0))[0]))
+    definition = DEFINITIONS.get(run["name"], card.process.definition)
+    assert definition == run["process"]
+    energies = tuple(float(run["beams"][key]) for key in ("ebeam1", "ebeam2"))
+    assert card.beams.energies_gev == energies
+    assert card.beams.particles == (("p", "p") if run["beams"]["lpp1"] == "1" else ("e+", "e-"))
+    assert card.alpha_s.at_z_mass == (0.130 if run["beams"]["lpp1"] == "1" else 0.118)
+    assert card.scales.choice == "fixed"
+    assert card.scales.mu_r_gev == float(run["scales"]["scale"])
+    assert card.scales.mu_f_gev == float(run["scales"]["dsqrt_q2fact1"])
+    cuts = card.cuts
+    ours = {
+        "ptj": cuts.jets.pt_min_gev,
+        "etaj": cuts.jets.abs_eta_max,
+        "ptl": cuts.leptons.pt_min_gev,
+        "etal": cuts.leptons.abs_eta_max,
+        "drll": cuts.lepton_lepton.delta_r_min,
+        "drjl": cuts.jet_lepton.delta_r_min,
+        "mmll": cuts.lepton_lepton.mass_min_gev,
+        "drjj": cuts.jet_jet.delta_r_min,
+        "mmjj": cuts.jet_jet.mass_min_gev,
+    }
+    theirs = {key: float(value) for key, value in run["cuts"].items()}
+    if run["name"] == "gg_gg":  # two jets that are back to back are at least pi apart
+        theirs["drjj"] = ours["drjj"]
+    assert {key: -1.0 if ours[key] == math.inf else ours[key] for key in theirs} == theirs
 
 
 @pytest.mark.parametrize("run", RUNS, ids=[f"{run['name']}-{run['run']}" for run in RUNS])
