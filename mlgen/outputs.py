@@ -154,6 +154,7 @@ def describe(outcome: Outcome) -> RunRecord:
         channels=_channel_records(process, chosen, sums),
         variations=_variation_records(process, made.events, sums),
         decisions=_decisions(process, integration),
+        notes=notes_on(process),
         card=card_table(card),
         versions=versions(),
     )
@@ -244,3 +245,17 @@ def _decisions(process: Process, integration: Integration) -> tuple[Decision, ..
         name, reason = integration.chosen.name, integration.reason
         found.append(Decision(name="run.sampler", choice=name, reason=reason))
     return tuple(found)
+
+
+def notes_on(process: Process) -> tuple[str, ...]:
+    """What users of the events should know."""
+    model = process.picker.model
+    final = {p for g in process.integrand.groups for ids in g.pdg_ids for p in ids[2:]}
+    unstable = sorted((p for p in final if model.width_gev(p) > 0), key=lambda p: (abs(p), -p))
+    if not unstable:
+        return ()
+    names = ", ".join(model.particles[p].name for p in unstable)
+    return (
+        f"{names}: undecayed, on the mass shell. A shower decays them without spin correlations; "
+        "for those, ask for the decay products in the process itself",
+    )

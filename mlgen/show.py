@@ -60,6 +60,7 @@ def show_record(record: Mapping[str, Any]) -> str:
     rows.append(("events", str(record["n_events"])))
     rows.append(("overweight", f"{record['overweight_fraction']:.2%} of the cross section"))
     rows += [(d["name"], f"{d['choice']}: {d['reason']}") for d in record["decisions"]]
+    rows += [("note", note) for note in record.get("notes", ())]
     rows.append(("time", f"{sum(record['wall_s'].values()):.0f} s"))
     return _table(rows)
 

@@ -149,6 +149,8 @@ class RunRecord:
     variations: tuple[VariationRecord, ...] = ()
     """The further weights of the events, those with the nominal scales and densities included."""
     decisions: tuple[Decision, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What users of the events should know."""
     files: Mapping[str, FileRecord] = field(default_factory=dict)
     """By path relative to the run folder: `describe_file`."""
     versions: Mapping[str, str] = field(default_factory=dict)
