@@ -48,7 +48,7 @@ class Weight:
             "log_prior": phase_space.log_prior(chosen),
             "mu_r": mu_r,
             "mu_f": mu_f,
-            "xfx": self.density.to(r.device).xfx([21, 2, -2], x1, mu_f.square()),
+            "xfx": self.density.xfx([21, 2, -2], x1, mu_f.square()),
             "alpha_s": self.coupling(mu_r.square()),
         }
 
