@@ -241,11 +241,11 @@ def spectra_of(events: EventBatch, edges: Mapping[str, Tensor]) -> Spectra:
 
 
 def measure(
-    card_name: str, n_events: int, n_points: int, overrides: Sequence[str]
+    card_name: str, n_events: int, n_points: int, overrides: Sequence[str], shift: Sequence[str]
 ) -> dict[str, Any]:
-    """Both samples of a card, compared."""
+    """Both samples of a card, compared; the shift is for the events alone."""
     theirs = reference(weighted_sample(card_name, "vegas.n_points=400_000", *overrides), n_points)
-    events = unweighted_events(card_name, f"run.n_events={n_events}", *overrides)
+    events = unweighted_events(card_name, f"run.n_events={n_events}", *overrides, *shift)
     rows = compare(spectra_of(events, theirs.spectra.edges), theirs.spectra)
     return {
         "card": card_name,
@@ -264,12 +264,15 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--points", type=int, default=8_000_000, help="of the reference")
     parser.add_argument("--set", nargs="*", default=[], help="overrides of the cards: key=value")
+    parser.add_argument(
+        "--shift", nargs="*", default=[], help="overrides of the events alone: a control that fails"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     results = []
     for card_name in options.cards:
-        found = measure(card_name, options.events, options.points, options.set)
+        found = measure(card_name, options.events, options.points, options.set, options.shift)
         results.append(found)
         sigma = f"{found['reference_pb']:.2f} ± {found['reference_error_pb']:.2f} pb"
         print(
