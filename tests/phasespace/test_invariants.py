@@ -57,8 +57,17 @@ def test_a_power_law_is_a_map(exponent: float, low: float, high: float) -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(-9.0, 9.0), (-12.0, 1.0), (3.0, 12.0), (-0.1, 0.1)])
-def test_a_hyperbolic_secant_is_a_map(low: float, high: float) -> None:
-    check_range_map(HyperbolicSecant(), low, high)
+@pytest.mark.parametrize("width", [1.0, 2.5, 10.0])
+def test_a_hyperbolic_secant_is_a_map(width: float, low: float, high: float) -> None:
+    check_range_map(HyperbolicSecant(width), low, high)
+
+
+@pytest.mark.parametrize("exponent", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize(("low", "high", "shift"), [(0.0, 4.2e7, 100.0), (400.0, 1.69e8, -399.0)])
+def test_a_shifted_power_law_is_a_map(
+    exponent: float, low: float, high: float, shift: float
+) -> None:
+    check_range_map(PowerLaw(exponent, shift), low, high)
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,10 @@ def uniform_r(n: int) -> Tensor:
         (Z, 50.0**2, 1e6, lambda s: 1 / ((s - 91.188**2) ** 2 + (91.188 * 2.441404) ** 2)),
         (PowerLaw(1.5), 400.0, 1e6, lambda s: s**-1.5),
         (PowerLaw(1.0), 400.0, 1e6, lambda s: 1 / s),
+        (PowerLaw(1.5, -300.0), 400.0, 1e6, lambda s: (s - 300.0) ** -1.5),
+        (PowerLaw(1.0, 100.0), 0.0, 1e6, lambda s: 1 / (s + 100.0)),
         (HyperbolicSecant(), -3.0, 5.0, lambda v: 1 / v.cosh()),
+        (HyperbolicSecant(2.5), -3.0, 9.0, lambda v: 1 / (v / 2.5).cosh()),
     ],
 )
 def test_the_shape_that_a_map_is_for_becomes_flat(
@@ -105,12 +117,26 @@ def test_the_shape_that_a_map_is_for_becomes_flat(
 def test_each_point_has_its_own_range() -> None:
     r = uniform_r(50)
     low, high = 100 * (1 + r), 1e4 * (2 - r)
-    for range_map in (Uniform(), Z, PowerLaw(1.5)):
+    for range_map in (Uniform(), Z, PowerLaw(1.5), HyperbolicSecant(3000.0)):
         value, log_jac = range_map.forward(r, low, high)
         for i in (0, 49):
             at = slice(i, i + 1)
             alone, log_jac_alone = range_map.forward(r[at], low[at], high[at])
             torch.testing.assert_close((alone[0], log_jac_alone[0]), (value[i], log_jac[i]))
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.0])
+def test_each_point_may_have_its_own_shift(exponent: float) -> None:
+    r = uniform_r(50)
+    low, high, shift = torch.zeros_like(r), torch.full_like(r, 1e6), 1 + 1e4 * r.flip(0)
+    value, log_jac = PowerLaw(exponent, shift).forward(r, low, high)
+    r_back, log_jac_back = PowerLaw(exponent, shift).inverse(value, low, high)
+    torch.testing.assert_close(r_back, r, rtol=0, atol=1e-9)
+    torch.testing.assert_close(log_jac_back, -log_jac, rtol=0, atol=1e-9)
+    for i in (0, 49):
+        at = slice(i, i + 1)
+        alone = PowerLaw(exponent, float(shift[i])).forward(r[at], low[at], high[at])
+        torch.testing.assert_close((alone[0][0], alone[1][0]), (value[i], log_jac[i]))
 
 
 def test_a_range_without_width_has_no_volume() -> None:

@@ -25,6 +25,8 @@ from mlgen.physics.process import read_process
 from tests.subprocess_groups import subprocess_groups
 
 MODEL = StandardModel()
+NEARLY = 1 - 1e-6
+"""The fraction of a parton that has nearly all of its beam's energy."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,29 @@ class Wired:
     def passing(self, points: PhaseSpacePoints, group: int = 0) -> PhaseSpacePoints:
         """The points that exist and pass the cuts."""
         return points.select(self.cuts(points.momenta, group) & (points.log_jac > -math.inf))
+
+    def inside(self, group: int = 0, n: int = 100) -> PhaseSpacePoints:
+        """Points of a group that pass the cuts: of all of its maps, and from two that know none of them.
+
+        n of each map, 10 n of flat phase space, and 2 n near the largest fractions before cuts.
+        """
+        sources = [points_of(self.phase_space, n, channel) for channel in self.channels_of(group)]
+        sources.append(points_of(self.flat(min_mass_gev=150.0), 10 * n, group))
+        if self.setting.hadronic:
+            sources += [self.of_fractions(x, n, group) for x in ((NEARLY, 0.5), (0.5, NEARLY))]
+        passing = [self.passing(points, group) for points in sources]
+        columns = {
+            name: torch.cat([getattr(points, name) for points in passing])
+            for name in ("momenta", "x", "channel", "log_jac")
+        }
+        return PhaseSpacePoints(**columns)
+
+    def of_fractions(self, x: tuple[float, float], n: int, group: int) -> PhaseSpacePoints:
+        """Flat points of partons with fixed fractions, which is what lepton beams are."""
+        first, second = (x_i * e for x_i, e in zip(x, self.setting.energies_gev, strict=True))
+        alone = [replace(group, n_orientations=1) for group in self.groups]
+        points = points_of(build_rambo(alone, MODEL, (first, second), hadronic=False), n, group)
+        return replace(points, x=points.x.new_tensor(x).expand_as(points.x))
 
     def flat(self, min_mass_gev: float = 0.0) -> RamboPhaseSpace:
         """RAMBO for the same groups: a map that knows neither diagrams nor, but for s_hat, cuts."""
