@@ -13,6 +13,7 @@ from mlgen.phasespace.production import Produced
 from mlgen.phasespace.transverse import TransverseProduction, TransverseSystem
 from mlgen.physics.kinematics import mass_squared, pt, rapidity
 from tests.laws import check_estimate, check_frequencies
+from tests.phase_space_volumes import hadronic_volume, massive_volume
 
 S = 13000.0**2
 HARD = TransverseSystem(min_transverse_mass_gev=20.0)
@@ -228,6 +229,27 @@ def test_a_hadronic_integral_is_that_of_a_quadrature(name: str, m1: float, m2: f
     check_estimate(float(value.mean()), error, expected, 0.02)
     with pytest.raises(AssertionError, match="pull"):
         check_estimate(1.1 * float(value.mean()), error, expected, 0.02)
+
+
+@pytest.mark.parametrize(
+    "masses", [(173.0, 91.188, 20.0), (20.0, 173.0, 91.188), (173.0, 91.188, 125.0, 20.0)]
+)
+def test_all_of_phase_space_at_a_low_energy_is_filled(masses: tuple[float, ...]) -> None:
+    """To where both fractions are 1: the others may leave no room for each other there."""
+    n, sqrt_s = 500_000, 700.0
+    production = TransverseProduction(s=sqrt_s**2, systems=(HEAVY,) * len(masses))
+    produced = production.forward(list(uniform(n, production.n_dim)), fixed_masses(n, *masses))
+    exists = produced.log_jac > -math.inf
+    assert float((~exists).double().mean()) > 0.02
+    assert torch.equal(exists, (produced.x <= 1).all(0))
+    value = produced.log_jac.exp()
+    window = sum(masses), sqrt_s
+    expected = hadronic_volume(sqrt_s, lambda mass: massive_volume(mass, masses), window)
+    error = float(value.std()) / n**0.5
+    check_estimate(float(value.mean()), error, expected, 0.02)
+    # A negative control: points beyond that are not counted as points of weight 0.
+    with pytest.raises(AssertionError, match="pull"):
+        check_estimate(float(value[exists].mean()), error, expected, 0.02)
 
 
 @pytest.mark.parametrize("bound", [1.0, 3.0])
