@@ -133,6 +133,7 @@ class _GroupChannels:
             mass_gev=model.mass_gev,
             width_gev=model.width_gev,
             least_mass=self._least_mass,
+            least_transverse_mass=self._least_transverse_mass,
             sqrt_s_gev=math.sqrt(setting.s),
         )
         diagrams = group_diagrams(group, model.ufo_folder)
@@ -196,16 +197,16 @@ class _GroupChannels:
     def _transverse(self, node: Node) -> TransverseSystem:
         cuts = self._setting.cuts
         pdg_ids = [self._pdg_ids[leg] for leg in legs_of(node)]
-        transverse = self._least_transverse_mass(node)
+        transverse = self._least_transverse_mass(legs_of(node))
         return TransverseSystem(
             min_transverse_mass_gev=transverse,
             soft_gev=0.0 if max(transverse, self._pole(node)) > 0 else SOFT_GEV,
             max_rapidity=max(map(cuts.max_rapidity, pdg_ids)),
         )
 
-    def _least_transverse_mass(self, node: Node) -> float:
-        """At least the sum of those of its legs."""
-        pdg_ids = [self._pdg_ids[leg] for leg in legs_of(node)]
+    def _least_transverse_mass(self, legs: frozenset[int]) -> float:
+        """At least the sum of those of the legs."""
+        pdg_ids = [self._pdg_ids[leg] for leg in sorted(legs)]
         masses = map(self._setting.model.mass_gev, pdg_ids)
         return sum(map(math.hypot, map(self._setting.cuts.min_pt, pdg_ids), masses))
 
@@ -220,7 +221,8 @@ class _GroupChannels:
         """The mass of a leg or of a resonance; the least one of a heavy pair."""
         if isinstance(node, int):
             return self._setting.model.mass_gev(self._pdg_ids[node])
-        return self._least_mass(node.legs) if node.kind == "heavy" else node.mass_gev
+        is_heavy = node.kind in ("heavy", "bounded")
+        return self._least_mass(node.legs) if is_heavy else node.mass_gev
 
     def _part(self, node: Node) -> Part:
         if isinstance(node, int):
@@ -244,7 +246,7 @@ class _GroupChannels:
             return Uniform()
         least = self._least_mass(node.legs) ** 2
         distance = max(least - node.mass_gev**2, FLOOR_GEV**2)
-        exponent = 1.5 if node.kind == "heavy" else 1.0
+        exponent = 1.5 if node.kind in ("heavy", "bounded") else 1.0
         return PowerLaw(exponent, shift=distance - least)
 
     def _angle(self, node: Cluster) -> AngleMap:
@@ -253,8 +255,8 @@ class _GroupChannels:
         if node.kind == "light" and self._setting.hadronic:
             first, second = node.parts
             return Collinear(
-                least_first_gev=self._least_transverse_mass(first),
-                least_second_gev=self._least_transverse_mass(second),
+                least_first_gev=self._least_transverse_mass(legs_of(first)),
+                least_second_gev=self._least_transverse_mass(legs_of(second)),
                 soft_first=self._is_soft(first),
                 soft_second=self._is_soft(second),
             )

@@ -1,10 +1,10 @@
 """Diagrams become the structures that phase-space maps are built from.
 
 A structure says which systems an event is made of and how each decays. Lines that can make a
-peak are kept: resonances that are within reach, and light lines, whose collinear pole is near. A
-line that cannot, since what comes from it is heavy, is dissolved into its parts. Many diagrams
-share one structure. Pairs of heavy particles are kept together, too: radiation then balances the
-pair, not one of the two.
+peak are kept: resonances that are within reach, and light lines, whose collinear pole is near. So
+are lines whose mass a cut bounds from below, and pairs of heavy particles: radiation then balances
+the pair, not one of the two. Other lines are dissolved into their parts. Many diagrams share one
+structure.
 """
 
 from __future__ import annotations
@@ -17,15 +17,21 @@ from typing import Literal
 from mlgen.physics.diagrams import Diagram
 
 LIGHT_GEV = 20.0
-"""A line is light where its mass and that of what comes from it are below; heavy parts are above."""
+"""A line is light where its mass and that of what comes from it are below this, or below the
+transverse masses that cuts ask of its legs; heavy parts are above."""
+BOUNDED = 1.5
+"""A cut bounds a line where its least mass is this many times those transverse masses."""
+
+
+Kind = Literal["resonance", "light", "heavy", "bounded", "chain"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """A system of two or more legs that comes from one line of a diagram."""
 
-    kind: Literal["resonance", "light", "heavy", "chain"]
-    """Heavy: of parts that are all heavy, as a pair of tops is; chain: what remains along a t-channel."""
+    kind: Kind
+    """Heavy: of parts that are all heavy, as a pair of tops is; bounded: by a cut on its mass; chain: what remains along a t-channel."""
     parts: tuple[Node, ...]
     """By their first leg; along a chain, what is emitted and what remains."""
     mass_gev: float = 0.0
@@ -109,6 +115,8 @@ class Reach:
     width_gev: Callable[[int], float]
     least_mass: Callable[[frozenset[int]], float]
     """Of a set of final legs, from their masses and from cuts, GeV."""
+    least_transverse_mass: Callable[[frozenset[int]], float]
+    """The sum of sqrt(m² + pt²) of its legs, each at its least."""
     sqrt_s_gev: float
 
     def is_resonant(self, line: Line) -> bool:
@@ -137,11 +145,17 @@ class Reach:
 
     def is_light(self, line: Line) -> bool:
         """Whether its pole is near: a collinear splitting."""
-        return max(self.mass_gev(line.pdg_id), self.typical_mass(line)) < LIGHT_GEV
+        light = max(LIGHT_GEV, self.least_transverse_mass(_legs(line)))
+        return max(self.mass_gev(line.pdg_id), self.typical_mass(line)) < light
 
     def is_heavy(self, line: Line) -> bool:
         """Whether all its parts are."""
         return all(self.typical_mass(part) >= LIGHT_GEV for part in line.parts)
+
+    def is_bounded(self, line: Line) -> bool:
+        """Whether a cut on its mass, more than those on its legs, keeps it heavy."""
+        legs = _legs(line)
+        return self.least_mass(legs) > BOUNDED * self.least_transverse_mass(legs)
 
 
 def structures(
@@ -200,9 +214,9 @@ def orbits(
 
 
 def _covers(other: Structure, structure: Structure) -> bool:
-    """Whether another structure has all clusters of this one, and more that are no light lines."""
+    """Whether another structure has all clusters of this one, and more, resonances and heavy pairs."""
     mine, theirs = (frozenset(clusters(s)) for s in (structure, other))
-    return mine < theirs and all(cluster.kind != "light" for cluster in theirs - mine)
+    return mine < theirs and all(c.kind in ("resonance", "heavy") for c in theirs - mine)
 
 
 def clusters(structure: Structure) -> list[Cluster]:
@@ -262,8 +276,9 @@ def _hadronic(
     for node in topology.systems:
         systems += _dissolved(node, reach, resonances)
     (first, *others) = systems
-    if isinstance(first, Cluster) and not others and first.kind != "resonance":
-        systems = list(first.parts)  # s_hat has no peak
+    has_peak = isinstance(first, Cluster) and first.kind in ("resonance", "bounded")
+    if isinstance(first, Cluster) and not others and not has_peak:
+        systems = list(first.parts)  # nothing happens at some s_hat
     systems.sort(key=_rank)
     for balancing in systems if len(systems) > 2 else systems[:1]:
         yield Structure((balancing, *(node for node in systems if node != balancing)))
@@ -284,6 +299,8 @@ def _dissolved(
     partner = resonances.get(_legs(node))
     if partner is not None:
         return [reach.resonance(partner, parts)]
+    if reach.is_bounded(node):
+        return [Cluster("bounded", tuple(parts))]
     return [Cluster("heavy", tuple(parts))] if reach.is_heavy(node) else parts
 
 
@@ -303,7 +320,7 @@ def _kept(node: Line | int, reach: Reach) -> Node:
     parts = sorted((_kept(part, reach) for part in node.parts), key=_rank)
     if reach.is_resonant(node):
         return reach.resonance(node.pdg_id, parts)
-    kind: Literal["light", "heavy"] = "light" if reach.is_light(node) else "heavy"
+    kind: Kind = "light" if reach.is_light(node) else "heavy"
     return Cluster(kind, tuple(parts), mass_gev=reach.mass_gev(node.pdg_id))
 
 

@@ -31,7 +31,7 @@ Z = Resonance(pdg_id=23, legs=(2, 3), mass_gev=91.188, width_gev=2.441404)
 @pytest.mark.parametrize("name", card_names())
 def test_each_map_of_each_card_is_one(name: str) -> None:
     wired = wire_card(name)
-    for channel in wired.unlike_channels():
+    for channel in wired.unlike_channels:
         masses = wired.masses(channel)
         check_phase_space(wired.phase_space, channel, wired.sqrt_s, masses, min_share=0.5)
 
@@ -40,7 +40,7 @@ def test_each_map_of_each_card_is_one(name: str) -> None:
 def test_all_but_one_point_in_100000_inverts_to_nine_digits(name: str) -> None:
     """What is left: nearly all of the beams' energy is used, and rapidities have no range to tell r by."""
     wired = wire_card(name)
-    maps = wired.unlike_channels()
+    maps = wired.unlike_channels
     check_inverts(wired.phase_space, max(100_000, 20_000 * len(maps)), channels=maps)
 
 
@@ -48,7 +48,7 @@ def test_all_but_one_point_in_100000_inverts_to_nine_digits(name: str) -> None:
 def test_every_point_that_passes_the_cuts_is_within_reach_of_every_channel(name: str) -> None:
     """Bounds lose nothing: points come from maps that know none, and from the other channels."""
     wired = wire_card(name)
-    groups = {wired.phase_space.channels[c].group for c in wired.unlike_channels()}
+    groups = {wired.phase_space.channels[c].group for c in wired.unlike_channels}
     for group in groups:
         points = wired.inside(group, n=500)
         assert len(points) > 500
@@ -80,7 +80,7 @@ def test_the_check_finds_points_out_of_reach() -> None:
 def test_a_good_share_of_uniform_points_passes_the_cuts_of_each_card(name: str) -> None:
     """Where the cuts bound the variables of a map."""
     wired = wire_card(name)
-    for channel in wired.unlike_channels():
+    for channel in wired.unlike_channels:
         group = wired.phase_space.channels[channel].group
         points = points_of(wired.phase_space, 2000, channel)
         assert len(wired.passing(points, group)) > 0.1 * len(points)
@@ -112,7 +112,7 @@ def test_the_flat_number_turns_and_mirrors_events_and_changes_nothing_else(name:
 
 def unlike(wired: Wired, n: int = 6) -> list[int]:
     """At most n unlike channels, spread over all."""
-    maps = wired.unlike_channels()
+    maps = wired.unlike_channels
     return maps[:: -(-len(maps) // n)]
 
 
@@ -299,5 +299,5 @@ def test_lepton_beams_of_unlike_energies_move_the_event() -> None:
     expected = torch.tensor([[9.0, 0, 0, 9.0], [3.1, 0, 0, -3.1]], dtype=torch.float64)
     torch.testing.assert_close(points.momenta[:, :2], expected.expand(20, 2, 4))
     assert torch.equal(points.x, torch.ones(20, 2, dtype=torch.float64))
-    for channel in wired.unlike_channels():
+    for channel in wired.unlike_channels:
         check_phase_space(wired.phase_space, channel, wired.sqrt_s, [0.0, 0.0, 0.0])

@@ -42,7 +42,7 @@ def exchanges(wired: Wired, group: int) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("name", card_names())
 def test_the_shares_of_a_group_add_up_to_one(name: str, prior: Prior) -> None:
     wired = wire_card(name).with_prior(prior)
-    groups = {wired.phase_space.channels[c].group for c in wired.unlike_channels()}
+    groups = {wired.phase_space.channels[c].group for c in wired.unlike_channels}
     for group in groups:
         points = wired.inside(group)
         assert len(points) > 100
@@ -120,7 +120,7 @@ def test_shares_from_densities_are_those_of_the_maps(name: str) -> None:
     """In groups without identical legs."""
     wired = wire_card(name).with_prior("densities")
     n_tested = 0
-    for group in {wired.phase_space.channels[c].group for c in wired.unlike_channels()}:
+    for group in {wired.phase_space.channels[c].group for c in wired.unlike_channels}:
         channels = wired.channels_of(group)
         if len(channels) == 1 or len(exchanges(wired, group)) > 1:
             continue
@@ -136,7 +136,7 @@ def test_shares_from_densities_are_those_of_the_maps(name: str) -> None:
 @pytest.mark.parametrize("name", ["ee_to_uug", "uux_to_eegg", "pp_to_jjj"])
 def test_the_density_of_a_point_of_its_own_is_that_with_which_it_was_drawn(name: str) -> None:
     wired = wire_card(name)
-    for channel in wired.unlike_channels():
+    for channel in wired.unlike_channels:
         group = wired.phase_space.channels[channel].group
         points = wired.passing(points_of(wired.phase_space, 500, channel), group)
         log_density = wired.phase_space.inverse(points)[1]

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import pytest
+import torch
 
 from mlgen.card_files import card_names
 from mlgen.core import SubprocessGroup
-from mlgen.cut_cards import CutsCard, PairCutsCard
+from mlgen.cut_cards import CutsCard, PairCutsCard, ParticleCutsCard
 from mlgen.phasespace.topologies import (
     Cluster,
     Line,
@@ -26,6 +27,7 @@ from mlgen.phasespace.topologies import (
 )
 from mlgen.physics.bounds import CutBounds
 from mlgen.physics.diagrams import group_diagrams
+from mlgen.physics.kinematics import mass
 from tests.phasespace.wired import MODEL, wire_card, wire_process
 from tests.subprocess_groups import subprocess_groups
 
@@ -53,10 +55,15 @@ def found_of(group: SubprocessGroup, bounds: CutBounds, energy_gev: float, hadro
         pdg_ids = [group.pdg_ids[0][leg] for leg in sorted(legs)]
         return bounds.min_mass(pdg_ids, [MODEL.mass_gev(p) for p in pdg_ids])
 
+    def least_transverse_mass(legs: frozenset[int]) -> float:
+        pdg_ids = [group.pdg_ids[0][leg] for leg in legs]
+        return sum(math.hypot(bounds.min_pt(p), MODEL.mass_gev(p)) for p in pdg_ids)
+
     reach = Reach(
         mass_gev=MODEL.mass_gev,
         width_gev=MODEL.width_gev,
         least_mass=least_mass,
+        least_transverse_mass=least_transverse_mass,
         sqrt_s_gev=2 * energy_gev,
     )
     topologies = tuple(read_topology(d, group.n_ext) for d in group_diagrams(group))
@@ -101,6 +108,33 @@ def test_two_tops_are_kept_together_and_radiation_balances_the_pair() -> None:
     assert pair.kind == "heavy"
     assert pair.legs == {2, 3}
     assert gluon == 4
+
+
+@pytest.mark.parametrize("pt_min", [0.0, 20.0, 200.0])
+def test_a_collinear_pair_is_light_however_hard_its_parts_are(pt_min: float) -> None:
+    cuts = CutsCard(jets=ParticleCutsCard(pt_min_gev=pt_min), jet_jet=PairCutsCard(delta_r_min=0.4))
+    kinds = {c.kind for s in found_in("g g > g g g", cuts).structures for c in clusters(s)}
+    assert kinds == {"light"}
+
+
+@pytest.mark.parametrize(("mass_min", "kinds"), [(0.0, set()), (60.0, set()), (200.0, {"bounded"})])
+def test_a_line_whose_mass_a_cut_bounds_is_kept(mass_min: float, kinds: set[str]) -> None:
+    """Of two jets alone: other lines would be s_hat, where nothing happens."""
+    cuts = CutsCard(
+        jets=ParticleCutsCard(pt_min_gev=50.0), jet_jet=PairCutsCard(mass_min_gev=mass_min)
+    )
+    structures = found_in("g g > g g", cuts).structures
+    found: set[str] = {c.kind for structure in structures for c in clusters(structure)}
+    assert found == kinds
+
+
+def test_a_bounded_line_loses_no_point_below_its_bound() -> None:
+    cuts = CutsCard(lepton_lepton=PairCutsCard(mass_min_gev=200.0))
+    wired = wire_process("u u~ > e+ e-", cuts)
+    n_columns = wired.phase_space.n_dim + wired.phase_space.n_flat
+    r = torch.rand((1000, n_columns), generator=torch.Generator().manual_seed(1)).double()
+    points = wired.phase_space.forward(r, torch.zeros(1000, dtype=torch.int64))
+    assert float(mass(points.momenta[:, 2:4].sum(1)).min()) >= 200.0 * (1 - 1e-12)
 
 
 def test_a_photon_shares_the_map_of_the_z_beside_it() -> None:
@@ -191,7 +225,7 @@ def every_card() -> list[Found]:
     found = []
     for name in card_names():
         wired = wire_card(name)
-        groups = {wired.phase_space.channels[c].group for c in wired.unlike_channels()}
+        groups = {wired.phase_space.channels[c].group for c in wired.unlike_channels}
         for group in groups:
             setting = wired.setting
             energy = math.sqrt(setting.s) / 2

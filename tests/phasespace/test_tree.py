@@ -178,10 +178,10 @@ def test_massless_phase_space_has_the_volume_of_the_closed_form(system: Decay) -
     n_final = len(system.leaves)
     expected = massless_volume(LEPTON_ENERGY**2, n_final)
     phase_space = phase_space_of(LEPTON, (system,))
-    n_points = 50_000 if n_final < 5 else 400_000
-    check_phase_space_volume(phase_space, 0, expected, n_points, max_relative_error=0.02)
+    n_points = 50_000 if n_final < 5 else 200_000
+    check_phase_space_volume(phase_space, 0, expected, n_points, max_relative_error=0.03)
     with pytest.raises(AssertionError, match=r"pull|constant weight"):
-        check_phase_space_volume(phase_space, 0, 1.2 * expected, n_points, max_relative_error=0.02)
+        check_phase_space_volume(phase_space, 0, 1.2 * expected, n_points, max_relative_error=0.03)
 
 
 @pytest.mark.parametrize("masses", [(173.0, 173.0, 0.0), (80.0, 4.7, 125.0), (0.0, 0.0, 173.0)])

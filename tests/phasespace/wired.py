@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Literal
 
 import torch
@@ -42,7 +42,7 @@ class Wired:
         """Energy of the beams, GeV."""
         return math.sqrt(self.setting.s)
 
-    @property
+    @cached_property
     def cuts(self) -> CardCuts:
         return CardCuts(self.setting.cuts.card, self.groups)
 
@@ -60,6 +60,7 @@ class Wired:
         """The names of the channels of a group."""
         return [self.phase_space.channels[index].topology for index in self.channels_of(group)]
 
+    @cached_property
     def unlike_channels(self) -> list[int]:
         """One channel for each map: those that give the same momenta at the same r share one."""
         n_channels = len(self.phase_space.channels)
