@@ -133,7 +133,7 @@ class _GroupChannels:
             mass_gev=model.mass_gev,
             width_gev=model.width_gev,
             least_mass=self._least_mass,
-            least_transverse_mass=self._least_transverse_mass,
+            least_pt=self._least_pt,
             sqrt_s_gev=math.sqrt(setting.s),
         )
         diagrams = group_diagrams(group, model.ufo_folder)
@@ -203,6 +203,9 @@ class _GroupChannels:
             soft_gev=0.0 if max(transverse, self._pole(node)) > 0 else SOFT_GEV,
             max_rapidity=max(map(cuts.max_rapidity, pdg_ids)),
         )
+
+    def _least_pt(self, legs: frozenset[int]) -> float:
+        return sum(self._setting.cuts.min_pt(self._pdg_ids[leg]) for leg in legs)
 
     def _least_transverse_mass(self, legs: frozenset[int]) -> float:
         """At least the sum of those of the legs."""

@@ -17,10 +17,10 @@ from typing import Literal
 from mlgen.physics.diagrams import Diagram
 
 LIGHT_GEV = 20.0
-"""A line is light where its mass and that of what comes from it are below this, or below the
-transverse masses that cuts ask of its legs; heavy parts are above."""
+"""A line is light where its own mass is below this, and that of what comes from it too, or below the
+transverse momenta that cuts ask of that; heavy parts are above."""
 BOUNDED = 1.5
-"""A cut bounds a line where its least mass is this many times those transverse masses."""
+"""A cut bounds a line where its least mass is this many times the masses and those momenta."""
 
 
 Kind = Literal["resonance", "light", "heavy", "bounded", "chain"]
@@ -115,8 +115,8 @@ class Reach:
     width_gev: Callable[[int], float]
     least_mass: Callable[[frozenset[int]], float]
     """Of a set of final legs, from their masses and from cuts, GeV."""
-    least_transverse_mass: Callable[[frozenset[int]], float]
-    """The sum of sqrt(m² + pt²) of its legs, each at its least."""
+    least_pt: Callable[[frozenset[int]], float]
+    """The sum of the transverse momenta of a set of final legs, each at its least, GeV."""
     sqrt_s_gev: float
 
     def is_resonant(self, line: Line) -> bool:
@@ -145,8 +145,8 @@ class Reach:
 
     def is_light(self, line: Line) -> bool:
         """Whether its pole is near: a collinear splitting."""
-        light = max(LIGHT_GEV, self.least_transverse_mass(_legs(line)))
-        return max(self.mass_gev(line.pdg_id), self.typical_mass(line)) < light
+        hardness = max(LIGHT_GEV, self.least_pt(_legs(line)))
+        return self.mass_gev(line.pdg_id) < LIGHT_GEV and self.typical_mass(line) < hardness
 
     def is_heavy(self, line: Line) -> bool:
         """Whether all its parts are."""
@@ -155,7 +155,8 @@ class Reach:
     def is_bounded(self, line: Line) -> bool:
         """Whether a cut on its mass, more than those on its legs, keeps it heavy."""
         legs = _legs(line)
-        return self.least_mass(legs) > BOUNDED * self.least_transverse_mass(legs)
+        masses = sum(self.least_mass(frozenset({leg})) for leg in legs)
+        return self.least_mass(legs) > BOUNDED * (masses + self.least_pt(legs))
 
 
 def structures(

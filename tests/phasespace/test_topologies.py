@@ -55,15 +55,14 @@ def found_of(group: SubprocessGroup, bounds: CutBounds, energy_gev: float, hadro
         pdg_ids = [group.pdg_ids[0][leg] for leg in sorted(legs)]
         return bounds.min_mass(pdg_ids, [MODEL.mass_gev(p) for p in pdg_ids])
 
-    def least_transverse_mass(legs: frozenset[int]) -> float:
-        pdg_ids = [group.pdg_ids[0][leg] for leg in legs]
-        return sum(math.hypot(bounds.min_pt(p), MODEL.mass_gev(p)) for p in pdg_ids)
+    def least_pt(legs: frozenset[int]) -> float:
+        return sum(bounds.min_pt(group.pdg_ids[0][leg]) for leg in legs)
 
     reach = Reach(
         mass_gev=MODEL.mass_gev,
         width_gev=MODEL.width_gev,
         least_mass=least_mass,
-        least_transverse_mass=least_transverse_mass,
+        least_pt=least_pt,
         sqrt_s_gev=2 * energy_gev,
     )
     topologies = tuple(read_topology(d, group.n_ext) for d in group_diagrams(group))
@@ -101,8 +100,10 @@ def test_processes_have_the_structures_that_one_would_draw(
     assert len(wire_process(definition, cuts).phase_space.channels) == n_orbits
 
 
-def test_two_tops_are_kept_together_and_radiation_balances_the_pair() -> None:
-    (structure,) = found_in("g g > t t~ g").structures
+@pytest.mark.parametrize("pt_min", [0.0, 20.0, 200.0])
+def test_two_tops_are_kept_together_and_radiation_balances_the_pair(pt_min: float) -> None:
+    cuts = CutsCard(jets=ParticleCutsCard(pt_min_gev=pt_min))
+    (structure,) = found_in("g g > t t~ g", cuts).structures
     pair, gluon = structure.systems
     assert isinstance(pair, Cluster)
     assert pair.kind == "heavy"
