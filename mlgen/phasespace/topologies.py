@@ -153,9 +153,9 @@ class Reach:
         return all(self.typical_mass(part) >= LIGHT_GEV for part in line.parts)
 
     def is_bounded(self, line: Line) -> bool:
-        """Whether a cut on its mass, more than those on its legs, keeps it heavy."""
+        """Whether a cut on its mass, more than its parts and cuts on its legs, keeps it heavy."""
         legs = _legs(line)
-        masses = sum(self.least_mass(frozenset({leg})) for leg in legs)
+        masses = sum(map(self.typical_mass, line.parts))
         return self.least_mass(legs) > BOUNDED * (masses + self.least_pt(legs))
 
 
