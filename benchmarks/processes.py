@@ -12,7 +12,9 @@ import argparse
 import json
 import math
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +113,14 @@ def main() -> None:
     parser.add_argument("--max-points", type=int, default=5_000_000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    # A process for each card: pyamplicol 1.0.1 never gives its memory back.
+    workers = ProcessPoolExecutor(
+        1, get_context("spawn"), torch.set_num_threads, (1,), max_tasks_per_child=1
+    )
     rows = []
     for name in options.cards:
-        row = measure(name, options.sampler, options.precision, options.max_points)
+        settings = options.sampler, options.precision, options.max_points
+        row = workers.submit(measure, name, *settings).result()
         rows.append(row)
         sigma, error = row["cross_section_pb"], row["cross_section_error_pb"]
         print(

@@ -280,10 +280,12 @@ class PyamplicolAmplitude:
         pdg_ids = asked.relabelling.pdg_ids
         point = probe_points([model.mass_gev(pdg) for pdg in pdg_ids], 1).numpy()
         values = []
-        for factor in (2, 4, 1):
-            runtime.set_parameters({"aS": factor * REFERENCE_ALPHA_S})
-            values.append(float(runtime.totals(point)[0]))
-        values = [values[-1], *values[:-1]]
+        try:
+            for factor in (1, 2, 4):
+                runtime.set_parameters({"aS": factor * REFERENCE_ALPHA_S})
+                values.append(float(runtime.totals(point)[0]))
+        finally:  # runtimes are shared
+            runtime.set_parameters({"aS": REFERENCE_ALPHA_S})
         name, expected = asked.group.name, asked.group.qcd_order
         if not all(math.isfinite(value) and value > 0 for value in values):
             raise MatrixElementError(

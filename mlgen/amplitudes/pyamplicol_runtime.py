@@ -55,6 +55,43 @@ def _native_module(folder: Path) -> Any:
     )
 
 
+@cache
+def _load(
+    artifact: Path, process: str, parameters: tuple[tuple[str, float], ...], stamp: _Stamp
+) -> Any:
+    """The native runtime of a process, loaded once.
+
+    pyamplicol 1.0.1 never gives the memory of a runtime back: thousands of maps for a process with
+    six legs, of which Linux lets a program have 65530.
+    """
+    return _native_module(package_folder()).Runtime.load(
+        artifact, process=process, model_parameters=dict(parameters), mute_warnings=True
+    )
+
+
+_Stamp = tuple[tuple[str, int, int], ...]
+"""Names, sizes and times of files."""
+
+
+def _stamp(artifact: Path) -> _Stamp:
+    """What changes where an artifact does."""
+    files = sorted(path for path in artifact.rglob("*") if path.is_file())
+    stats = ((str(path.relative_to(artifact)), path.stat()) for path in files)
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def _explain(process: str, artifact: Path, error: str) -> str:
+    if "Cannot allocate memory" in error:
+        return (
+            f"the matrix element of {process} cannot be loaded: this program holds as many others "
+            "as the system lets it (vm.max_map_count); run again in a new one"
+        )
+    return (
+        f"the matrix element of {process} cannot be loaded ({error}): delete {artifact} "
+        "and run again to have it made anew"
+    )
+
+
 class ProcessRuntime:
     """One process of an artifact. Not to be called by two threads at a time."""
 
@@ -77,15 +114,10 @@ class ProcessRuntime:
         native = _native_module(package_folder())
         self._errors = (native.RusticolError, ValueError)
         try:
-            self._runtime = native.Runtime.load(
-                artifact, process=process, model_parameters=dict(parameters), mute_warnings=True
-            )
+            self._runtime = _load(artifact, process, tuple(parameters.items()), _stamp(artifact))
             physics = self._runtime.physics
         except self._errors as error:
-            raise MatrixElementError(
-                f"the matrix element of {process} cannot be loaded ({error}): delete {artifact} "
-                "and run again to have it made anew"
-            ) from error
+            raise MatrixElementError(_explain(process, artifact, str(error))) from error
         found = [particle.pdg_id for particle in physics.external_particles]
         if found != list(pdg_ids):
             raise MatrixElementError(

@@ -18,7 +18,7 @@ from mlgen.amplitudes.probe_points import probe_points
 from mlgen.amplitudes.provider import AmplitudeRequest
 from mlgen.amplitudes.pyamplicol import ArtifactChecks, PyamplicolAmplitude, provide
 from mlgen.amplitudes.pyamplicol_artifacts import ArtifactCache, MatrixElement, folder_digest
-from mlgen.amplitudes.pyamplicol_runtime import ProcessRuntime
+from mlgen.amplitudes.pyamplicol_runtime import Array, ProcessRuntime
 from mlgen.cards import ModelCard
 from mlgen.core import SubprocessGroup
 from mlgen.physics.kinematics import boost, boost_back
@@ -366,3 +366,25 @@ def test_momenta_in_any_memory_layout_give_the_same_value(amplitude: PyamplicolA
     other_layout = momenta.permute(2, 1, 0).contiguous().permute(2, 1, 0)
     value = amplitude(other_layout, alpha_s(momenta), UUX).value
     torch.testing.assert_close(value, expected, rtol=1e-9, atol=0)
+
+
+def test_a_matrix_element_is_loaded_once_for_all_who_use_it(
+    other_processes: Callable[..., ProcessRuntime],
+) -> None:
+    """The runtime never gives its memory back: a program that loads again would end at a limit."""
+    other_processes("uux_ttx")
+    before = _n_memory_maps()
+    values = {float(other_processes("uux_ttx").totals(_pair_of_tops())[0]) for _ in range(5)}
+    assert len(values) == 1
+    assert _n_memory_maps() - before < 5
+
+
+def _n_memory_maps() -> int:
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("only Linux says how many maps there are")
+    return len(maps.read_text().splitlines())
+
+
+def _pair_of_tops() -> Array:
+    return probe_points([0.0, 0.0, 173.0, 173.0], 1).numpy()
