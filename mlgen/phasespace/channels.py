@@ -249,8 +249,8 @@ class _GroupChannels:
             return Uniform()
         least = self._least_mass(node.legs) ** 2
         distance = max(least - node.mass_gev**2, FLOOR_GEV**2)
-        exponent = 1.5 if node.kind in ("heavy", "bounded") else 1.0
-        return PowerLaw(exponent, shift=distance - least)
+        # Between hadrons, the densities fall as well.
+        return PowerLaw(1.5 if self._setting.hadronic else 1.0, shift=distance - least)
 
     def _angle(self, node: Cluster) -> AngleMap:
         if node.spacelike_gev is not None:

@@ -144,6 +144,9 @@ class TransverseProduction(Production):
                 rest = rest + s_j.sqrt()
         high = kallen(torch.full_like(rest, self.s), s[i], rest.square()) / (4 * self.s)
         low = (system.min_transverse_mass_gev**2 - s[i]).clamp(min=0)
+        if len(s) == 2:  # the first system has the same transverse momentum
+            least = self.systems[0].min_transverse_mass_gev ** 2 - s[0]
+            low = torch.maximum(low, least)
         # Rounding may put the ends of an empty range the wrong way round.
         return offset, low, torch.maximum(low, high)
 
