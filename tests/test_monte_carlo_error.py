@@ -20,7 +20,7 @@ from mlgen.integration.proposal import Proposal, draw
 from tests.laws import check_estimate, check_pulls
 from tests.matrix_elements import SMOOTH
 
-N_REPEATS, N_POINTS = 256, 600
+N_REPEATS, N_POINTS = 256, 800
 """Integrations, and points of each, all channels together."""
 SEVERAL = [("gg_to_ttgg", "densities"), ("uux_to_zggg", "propagators")]
 """Processes with identical particles and three channels or more; what their priors are made of."""
