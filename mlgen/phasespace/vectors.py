@@ -103,10 +103,3 @@ def pair_mass_squared(p1: Tensor, s1: Tensor, p2: Tensor, s2: Tensor) -> Tensor:
     squares = cross + s1 * (e2.square() - s2) + s2 * e1.square()
     product = torch.where(along > 0, squares / (energies + along), energies - along)
     return s1 + s2 + 2 * product
-
-
-def boost_along_beam(momentum: Tensor, y: Tensor) -> Tensor:
-    """Add y (n,) to the rapidity of a momentum (4, n)."""
-    cosh, sinh = y.cosh(), y.sinh()
-    energy, px, py, pz = momentum
-    return torch.stack([cosh * energy + sinh * pz, px, py, cosh * pz + sinh * energy])

@@ -31,10 +31,6 @@ class CutBounds:
         """The least transverse momentum of a particle."""
         return particle_cuts(pdg_id, self.card, self.kinds).pt_min_gev
 
-    def max_pt(self, pdg_id: int) -> float:
-        """The largest transverse momentum of a particle; may be infinite."""
-        return particle_cuts(pdg_id, self.card, self.kinds).pt_max_gev
-
     def max_rapidity(self, pdg_id: int) -> float:
         """The largest |y| of a particle, of any mass as |y| <= |eta|; may be infinite."""
         cuts = particle_cuts(pdg_id, self.card, self.kinds)

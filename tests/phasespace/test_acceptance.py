@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mlgen.phasespace.acceptance import cos_theta_range
-from mlgen.phasespace.vectors import boost_along_beam
 from mlgen.physics.kinematics import boost, rapidity
+from tests.phasespace.wired import boost_along_beam
 
 MAX_RAPIDITY = 2.5
 

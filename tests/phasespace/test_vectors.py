@@ -7,13 +7,13 @@ from torch import Tensor
 
 from mlgen.phasespace.vectors import (
     back_to_back,
-    boost_along_beam,
     from_rest,
     pair_mass_squared,
     to_rest,
     transverse_mass,
 )
 from mlgen.physics.kinematics import boost, mass_squared, rapidity
+from tests.phasespace.wired import boost_along_beam
 
 
 def normal(*shape: int, seed: int = 1) -> Tensor:

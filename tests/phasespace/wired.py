@@ -162,3 +162,10 @@ def points_of(
     """n points of a channel, uniform in r."""
     r = uniform_r(n, phase_space, seed)
     return phase_space.forward(r, torch.full((n,), channel))
+
+
+def boost_along_beam(momentum: Tensor, y: Tensor) -> Tensor:
+    """Add y (n,) to the rapidity of a momentum (4, n)."""
+    cosh, sinh = y.cosh(), y.sinh()
+    energy, px, py, pz = momentum
+    return torch.stack([cosh * energy + sinh * pz, px, py, cosh * pz + sinh * energy])
