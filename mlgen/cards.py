@@ -213,12 +213,16 @@ class FlowCard:
     """Hidden layers of each block's network."""
     n_hidden: int = 64
     """Width of a hidden layer."""
+    loss: Literal["renyi", "stratified_variance", "variance", "kullback_leibler"] = "renyi"
+    """What training minimises; `renyi`: a divergence whose order rises, so that the largest weights count more and more."""
     renyi_order: float = 12.0
     """Order of the divergence that training ends with: 1 Kullback-Leibler, 2 variance, larger: the largest weights."""
     batch_size: int = 2048
     """Points of an optimizer step, those outside the cuts counted."""
     n_steps: int = 1200
     """Optimizer steps."""
+    reuse: float = 4.0
+    """How many steps use a point, on average: `n_steps` times `batch_size` over `reuse` points are drawn."""
     learning_rate: float = 3e-3
     """The largest of the one-cycle schedule."""
 
@@ -229,6 +233,7 @@ class FlowCard:
             require(value >= 1, f"flow.{name}", value, "at least 1")
         order = self.renyi_order
         require(1 <= order < math.inf, "flow.renyi_order", order, "a number from 1")
+        require(1 <= self.reuse < math.inf, "flow.reuse", self.reuse, "a number from 1")
         rate = self.learning_rate
         require(_positive(rate), "flow.learning_rate", rate, "a positive number")
 

@@ -6,10 +6,16 @@ import torch
 from torch import Tensor
 
 from mlgen.cards import VegasCard
-from mlgen.core import Evaluation, Integrand, Progress, random_stream
-from mlgen.errors import GenerationError
+from mlgen.core import Evaluation, Integrand, Progress, TrainingBatch
 from mlgen.integration.estimate import ChannelSums
-from mlgen.integration.proposal import Proposal, draw
+from mlgen.integration.learner import (
+    NO_CHECKPOINTS,
+    Checkpoints,
+    Learner,
+    LearnerState,
+    teach,
+)
+from mlgen.integration.proposal import Proposal
 from mlgen.samplers.vegas import GridStatistics, VegasGrid
 
 MIN_SHARE = 0.1
@@ -25,15 +31,80 @@ NEGLIGIBLE = 0.001
 """The smallest channels that together have this part of the spread are not given those points."""
 
 
-def adapt_grid(
-    integrand: Integrand[Evaluation], card: VegasCard, seed: int, progress: Progress
-) -> tuple[VegasGrid, Tensor, int]:
-    """Refine a uniform grid in `card.n_iterations` rounds.
+class GridLearner(Learner):
+    """Refines a uniform grid in `card.n_iterations` rounds.
 
     A round has `card.n_points` points, or 2 `MIN_POINTS` for each channel that is not negligible,
     whichever is more: half of them at most are spent on seeing enough of every channel, and the
     others go where the weights spread most. A channel that got fewer than `MIN_POINTS`, since it is
     negligible, keeps its grid.
+    """
+
+    purpose = "adapt"
+    title = "adapting VEGAS"
+
+    def __init__(self, n_channels: int, n_dim: int, card: VegasCard) -> None:
+        self.grid = VegasGrid.uniform(n_channels, n_dim, card.n_bins)
+        self._card = card
+        self._n_rounds = 0
+        self._matters = torch.ones(n_channels, dtype=torch.bool)
+        self._spread = torch.ones(n_channels, dtype=torch.float64)
+
+    @property
+    def n_rounds(self) -> int:
+        return self._n_rounds
+
+    @property
+    def progress(self) -> float:
+        return self._n_rounds / self._card.n_iterations
+
+    @property
+    def n_points(self) -> int:
+        return max(self._card.n_points, 2 * MIN_POINTS * int(self._matters.sum()))
+
+    @property
+    def proposal(self) -> Proposal:
+        at_least = self._matters * MIN_POINTS / self.n_points
+        fractions = _shares(self._spread, at_least)
+        return Proposal(sampler=self.grid, fractions=fractions)
+
+    @property
+    def fractions(self) -> Tensor:
+        """(n_channels,), see `share_of_points`."""
+        return share_of_points(self._spread)
+
+    def learn(self, batch: TrainingBatch) -> str:
+        sums = ChannelSums.of(batch, self.grid.n_channels)
+        # Whole numbers of points are within 1 of what the fractions say.
+        is_seen = sums.n_points >= MIN_POINTS - 1
+        squares = self.grid.statistics(batch).squares * is_seen[:, None, None]
+        self.grid = self.grid.refined(GridStatistics(squares=squares), self._card.damping)
+        self._spread = sums.root_mean_squares
+        self._matters = _matters(self._spread)
+        self._n_rounds += 1
+        return f"{sums.mean:.5g} ± {sums.error:.2g} pb"
+
+    def state(self) -> LearnerState:
+        return LearnerState(
+            tensors={"edges": self.grid.edges, "spread": self._spread},
+            numbers={"n_rounds": self._n_rounds},
+        )
+
+    def restore(self, state: LearnerState) -> None:
+        self.grid = VegasGrid(state.tensors["edges"])
+        self._spread = state.tensors["spread"]
+        self._matters = _matters(self._spread)
+        self._n_rounds = int(state.numbers["n_rounds"])
+
+
+def adapt_grid(
+    integrand: Integrand[Evaluation],
+    card: VegasCard,
+    seed: int,
+    progress: Progress,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> tuple[VegasGrid, Tensor, int]:
+    """Adapt a grid to an integrand.
 
     Returns:
         grid: the adapted grid.
@@ -43,33 +114,9 @@ def adapt_grid(
     Raises:
         GenerationError: no point passed the cuts.
     """
-    n_channels = integrand.n_channels
-    grid = VegasGrid.uniform(n_channels, integrand.n_dim, card.n_bins)
-    fractions = torch.full((n_channels,), 1 / n_channels, dtype=torch.float64)
-    n_points = max(card.n_points, 2 * MIN_POINTS * n_channels)
-    n_calls = 0
-    with progress.step("adapting VEGAS", card.n_iterations) as advance:
-        for iteration in range(card.n_iterations):
-            rng = random_stream(seed, "adapt", iteration)
-            proposal = Proposal(sampler=grid, fractions=fractions)
-            batch, evaluation = draw(integrand, proposal, n_points, rng)
-            sums = ChannelSums.of(batch, n_channels)
-            n_calls += evaluation.n_calls
-            if sums.mean == 0:
-                raise GenerationError(
-                    f"none of {n_points} points passes the cuts: expected cuts that leave "
-                    "phase space, or a larger vegas.n_points"
-                )
-            # Whole numbers of points are within 1 of what the fractions say.
-            is_seen = sums.n_points >= MIN_POINTS - 1
-            squares = grid.statistics(batch).squares * is_seen[:, None, None]
-            grid = grid.refined(GridStatistics(squares=squares), card.damping)
-            spread = sums.root_mean_squares
-            matters = _matters(spread)
-            n_points = max(card.n_points, 2 * MIN_POINTS * int(matters.sum()))
-            fractions = _shares(spread, matters * MIN_POINTS / n_points)
-            advance(1, f"{sums.mean:.5g} ± {sums.error:.2g} pb")
-    return grid, share_of_points(spread), n_calls
+    learner = GridLearner(integrand.n_channels, integrand.n_dim, card)
+    n_calls = teach(learner, integrand, seed, progress, checkpoints)
+    return learner.grid, learner.fractions, n_calls
 
 
 def share_of_points(spread: Tensor) -> Tensor:

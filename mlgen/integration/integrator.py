@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+import torch
+
 from mlgen.cards import Card
 from mlgen.core import Clock, Evaluation, Integrand, Progress, random_stream
 from mlgen.integration.adapt import adapt_grid
 from mlgen.integration.generate import Estimate, estimate
 from mlgen.integration.proposal import Proposal, draw
-from mlgen.integration.training import train, training_gradient
+from mlgen.integration.training import loss_of, train
 from mlgen.samplers.module import SamplerModule
 from mlgen.samplers.registry import start_sampler
 
@@ -90,7 +92,10 @@ def integrate(
             )
             return Integration(candidates=(vegas,), chosen=vegas, reason=reason, n_calls=n_calls)
     with clock.step("train"):
-        training = train(sampler, integrand, fractions, card.flow, run.seed, progress)
+        budget = run.overweight_budget
+        training = train(
+            sampler, integrand, fractions, card.flow, run.seed, progress, budget=budget
+        )
     proposal = Proposal(sampler=sampler, fractions=training.fractions)
     with clock.step("estimate"):
         measured = estimate(integrand, proposal, run, learner, progress)
@@ -124,6 +129,7 @@ def _training_seconds(
     )
     drawn = time.perf_counter()
     for _ in range(2):
-        training_gradient(sampler, batch, card.flow)
+        loss = loss_of(sampler, batch, card.flow.renyi_order, proposal.fractions)
+        torch.autograd.grad(loss, list(sampler.parameters()), allow_unused=True)
     per_step = (drawn - started) + (time.perf_counter() - drawn) / 2
     return card.flow.n_steps * per_step, evaluation.n_calls

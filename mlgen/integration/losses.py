@@ -1,7 +1,6 @@
-"""What training minimises: how far a sampler's density is from the integrand.
+"""What training minimises: how far the density of the points is from the integrand.
 
-The Rényi divergence of order a of the target p = |f| / sigma from the density q that points come
-from,
+The Rényi divergence of the integrand p (normalised to 1) from the density q of the points,
 
     D_a = ln[ integral of p^a q^(1 - a) ] / (a - 1),    section 2 of arXiv:1206.2459
 
@@ -9,18 +8,57 @@ is 0 for a perfect sampler whatever the order. With w = f / q the weight of a po
 Kullback-Leibler divergence, order 2 is ln(1 + relative variance of w), and order infinity is
 ln(w_max / sigma), the logarithm of the inverse unweighting efficiency. Larger orders look more
 after the largest weights, and are noisier.
+
+The density of several channels is sum_c alpha_c q_c. With the alpha_c that suit an order best,
+
+    D_a = a / (a - 1) ln[ sum_c <w_c^a>^(1/a) / sigma ],    alpha_c ~ <w_c^a>^(1/a),
+
+with w_c the weight within a channel: for order 2 the stratified variance of arXiv:2311.01548
+(section 3.2), and for order infinity the sum of the channels' largest weights, which is what
+unweighting pays for.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from mlgen.cards import FlowCard
 from mlgen.core import TrainingBatch
 from mlgen.integration.proposal import channel_weight
 
 
-def renyi_divergence(batch: TrainingBatch, log_prob: Tensor, order: float) -> Tensor:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Objective:
+    """The order of the divergence, and the channels' fractions in it."""
+
+    first_order: float
+    """At the beginning of training."""
+    last_order: float
+    """Towards its end: large orders see only the tail, and want a good start."""
+    stratified: bool
+    """Whether the fractions are those that suit the order best, not those that points are drawn with."""
+
+    def order(self, progress: float) -> float:
+        """The order when a part of the training, from 0 to 1, is done."""
+        return self.first_order + (self.last_order - self.first_order) * progress
+
+
+def objective(card: FlowCard) -> Objective:
+    """What the card asks for."""
+    if card.loss == "renyi":
+        last = card.renyi_order
+        return Objective(first_order=min(2.0, last), last_order=last, stratified=True)
+    order = 1.0 if card.loss == "kullback_leibler" else 2.0
+    stratified = card.loss == "stratified_variance"
+    return Objective(first_order=order, last_order=order, stratified=stratified)
+
+
+def renyi_divergence(
+    batch: TrainingBatch, log_prob: Tensor, order: float, fraction: Tensor | None = None
+) -> Tensor:
     """D_order of the integrand from the sampler, channels and their fractions included: a scalar.
 
     The points may come from any earlier density: their weights make up for it on average.
@@ -29,12 +67,14 @@ def renyi_divergence(batch: TrainingBatch, log_prob: Tensor, order: float) -> Te
         batch: n points, those where the integrand is 0 included.
         log_prob: (n,), ln q(r | channel) of the sampler as it is now; anything where value is 0.
         order: 1 or larger.
+        fraction: (n,), alpha of each point's channel; None: those that the points were drawn with.
     """
     drawn = channel_weight(batch).abs() / batch.fraction
     sigma = drawn.mean()
     is_zero = batch.value == 0
     log_value = torch.where(is_zero, torch.ones_like(batch.value), batch.value.abs()).log()
-    log_weight = log_value - log_prob - (batch.fraction * sigma).log()
+    alpha = batch.fraction if fraction is None else fraction
+    log_weight = log_value - log_prob - (alpha * sigma).log()
     if order == 1:
         return (drawn * log_weight).mean() / sigma
     # The largest exponent is taken out, or the powers of large weights would overflow.
@@ -42,3 +82,18 @@ def renyi_divergence(batch: TrainingBatch, log_prob: Tensor, order: float) -> Te
     largest = exponent.detach().max()
     moment = (drawn * (exponent - largest).exp()).mean() / sigma
     return (moment.log() + largest) / (order - 1)
+
+
+def best_fractions(weight: Tensor, channel: Tensor, n_channels: int, order: float) -> Tensor:
+    """<|w|^a>^(1/a) of each channel, over their sum: (n_channels,).
+
+    Args:
+        weight: (n,), within the channel, zeros included.
+        channel: (n,).
+        order: a, 1 or larger.
+    """
+    scaled = (weight.abs() / weight.abs().max()).pow(order)
+    n_points = channel.bincount(minlength=n_channels).clamp(min=1)
+    moment = channel.bincount(scaled, minlength=n_channels) / n_points
+    share = moment.pow(1 / order)
+    return share / share.sum()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -11,17 +12,24 @@ from torch import Tensor
 from mlgen.cards import FlowCard
 from mlgen.core import Evaluation, Integrand, Progress, TrainingBatch, random_stream
 from mlgen.errors import GenerationError
+from mlgen.events.unweighting import find_w_max_by_channel
 from mlgen.integration.adapt import share_of_points
 from mlgen.integration.estimate import ChannelSums
-from mlgen.integration.losses import renyi_divergence
-from mlgen.integration.proposal import Proposal, draw
+from mlgen.integration.learner import NO_CHECKPOINTS, Checkpoints, Learner, LearnerState, teach
+from mlgen.integration.losses import best_fractions, objective, renyi_divergence
+from mlgen.integration.proposal import Proposal, channel_weight
+from mlgen.integration.replay import Replay
 from mlgen.samplers.module import SamplerModule
 
-BATCHES_PER_ROUND = 8
-"""Optimizer steps between two draws: the points of a round are a little stale, and paid for once."""
+STEPS_PER_ROUND = 16
+"""Optimizer steps between two draws."""
+KEPT_ROUNDS = 8
+"""Rounds of points that a step may draw on."""
 
 WARM_UP = 0.05
-"""The share of the steps in which the learning rate rises."""
+"""The share of the training in which the learning rate rises."""
+DECAY_FROM = 0.5
+"""From here on the learning rate falls."""
 
 MAX_GRADIENT_NORM = 5.0
 AVERAGING = 0.995
@@ -36,8 +44,136 @@ class Training:
     """(n_channels,), the share of the points that each channel should get."""
     losses: tuple[float, ...]
     """One for each optimizer step."""
+    efficiencies: tuple[float, ...]
+    """Of each round: eps_uw of the last rounds' points before they were trained on."""
     n_calls: int
     """Matrix elements computed."""
+
+
+class SamplerLearner(Learner):
+    """Fits a sampler to the integrand, in place.
+
+    In rounds, points are drawn from the sampler as it is and evaluated once, and optimizer steps made
+    on them and on those of the rounds before. The order of the Rényi divergence that is minimised
+    rises from that of the variance to `card.renyi_order`: large orders see only the tail, and want a
+    good start.
+    """
+
+    purpose = "train"
+    title = "training the flow"
+
+    def __init__(
+        self, sampler: SamplerModule, fractions: Tensor, card: FlowCard, seed: int, budget: float
+    ) -> None:
+        """Begin to train.
+
+        Args:
+            fractions: (n_channels,), the share of the points of each channel to begin with.
+            seed: of the order in which points are used again.
+            budget: t, the overweight budget that progress is judged by.
+        """
+        self.sampler, self._card, self._seed = sampler, card, seed
+        self._objective = objective(card)
+        self._fractions = self._target = fractions
+        self._sums = ChannelSums.empty(sampler.n_channels)
+        self._replay = Replay(KEPT_ROUNDS)
+        self._budget = budget
+        self._optimizer = torch.optim.Adam(sampler.parameters(), lr=card.learning_rate)
+        self._average = {k: v.detach().clone() for k, v in sampler.named_parameters()}
+        self.losses: list[float] = []
+        self.efficiencies: list[float] = []
+        self._progress = 0.0
+
+    @property
+    def n_rounds(self) -> int:
+        return len(self.efficiencies)
+
+    @property
+    def n_points(self) -> int:
+        return math.ceil(STEPS_PER_ROUND * self._card.batch_size / self._card.reuse)
+
+    @property
+    def progress(self) -> float:
+        return self._progress
+
+    @property
+    def proposal(self) -> Proposal:
+        return Proposal(sampler=self.sampler, fractions=self._fractions)
+
+    def learn(self, batch: TrainingBatch) -> str:
+        self._replay.add(batch)
+        self._watch(batch)
+        rng = random_stream(self._seed, "replay", self.n_rounds)
+        n_steps = min(STEPS_PER_ROUND, self._card.n_steps - len(self.losses))
+        for part in self._replay.parts(n_steps, self._card.batch_size, rng):
+            self._step(part)
+        return f"eps_uw {self.efficiencies[-1]:.3f}, loss {self.losses[-1]:.4f}"
+
+    def finish(self) -> None:
+        """Freeze the sampler, with the running mean of its weights."""
+        with torch.no_grad():
+            for name, parameter in self.sampler.named_parameters():
+                parameter.copy_(self._average[name])
+        self.sampler.requires_grad_(False)
+
+    def state(self) -> LearnerState:
+        named = dict(self.sampler.named_parameters())
+        tensors = {f"parameter.{name}": parameter.detach() for name, parameter in named.items()}
+        tensors |= {f"average.{name}": value for name, value in self._average.items()}
+        for name, parameter in named.items():
+            for key, value in self._optimizer.state[parameter].items():
+                tensors[f"adam.{key}.{name}"] = value
+        tensors |= {f"replay.{name}": value for name, value in self._replay.tensors().items()}
+        tensors |= {f"sums.{f.name}": getattr(self._sums, f.name) for f in fields(self._sums)}
+        tensors |= {"fractions": self._fractions, "target": self._target}
+        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        tensors["efficiencies"] = torch.tensor(self.efficiencies, dtype=torch.float64)
+        return LearnerState(tensors=tensors, numbers={"progress": self._progress})
+
+    def restore(self, state: LearnerState) -> None:
+        named = dict(self.sampler.named_parameters())
+        with torch.no_grad():
+            for name, parameter in named.items():
+                parameter.copy_(state.tensors[f"parameter.{name}"])
+        self._average = _under("average.", state.tensors)
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            for name, value in _under(f"adam.{key}.", state.tensors).items():
+                self._optimizer.state[named[name]][key] = value
+        self._replay.restore(_under("replay.", state.tensors))
+        self._sums = ChannelSums(**_under("sums.", state.tensors))
+        self._fractions, self._target = state.tensors["fractions"], state.tensors["target"]
+        self.losses = state.tensors["losses"].tolist()
+        self.efficiencies = state.tensors["efficiencies"].tolist()
+        self._progress = state.numbers["progress"]
+
+    def _watch(self, batch: TrainingBatch) -> None:
+        """Judge the sampler by points that are still held out, and share out the next ones."""
+        n_channels = self.sampler.n_channels
+        self._sums = _faded(self._sums, ChannelSums.of(batch, n_channels))
+        self._fractions = share_of_points(self._sums.root_mean_squares)
+        self.efficiencies.append(_efficiency(self._replay.points, n_channels, self._budget))
+        if self._objective.stratified:
+            order = self._objective.order(self._progress)
+            best = best_fractions(channel_weight(batch), batch.channel, n_channels, order)
+            self._target = share_of_points((self._target + best) / 2)
+        else:
+            self._target = self._fractions
+
+    def _step(self, part: TrainingBatch) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._card.learning_rate * _learning_rate(self._progress)
+        order = self._objective.order(self._progress)
+        loss = loss_of(self.sampler, part, order, self._target)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.nn.utils.clip_grad_norm_(self.sampler.parameters(), MAX_GRADIENT_NORM)
+        self._optimizer.step()
+        share = max(1 - AVERAGING, 1 / (1 + len(self.losses)))
+        with torch.no_grad():
+            for name, parameter in self.sampler.named_parameters():
+                self._average[name].lerp_(parameter, share)
+        self.losses.append(_finite(float(loss.detach()), len(self.losses)))
+        self._progress = min(1.0, len(self.losses) / self._card.n_steps)
 
 
 def train(
@@ -47,12 +183,10 @@ def train(
     card: FlowCard,
     seed: int,
     progress: Progress,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+    budget: float = 0.001,
 ) -> Training:
     """Fit a sampler to the integrand, in place; it comes back frozen.
-
-    In rounds, points are drawn from the sampler as it is and evaluated once, and a few optimizer
-    steps made on them. The order of the Rényi divergence that is minimised rises from that of the
-    variance to `card.renyi_order`: large orders see only the tail, and want a good start.
 
     Args:
         fractions: (n_channels,), the share of the points of each channel to begin with.
@@ -60,70 +194,55 @@ def train(
     Raises:
         GenerationError: no point passes the cuts, or the loss is no longer finite.
     """
-    optimizer = torch.optim.Adam(sampler.parameters(), lr=card.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _learning_rate(step / card.n_steps)
+    learner = SamplerLearner(sampler, fractions, card, seed, budget)
+    n_calls = teach(learner, integrand, seed, progress, checkpoints)
+    learner.finish()
+    return Training(
+        fractions=learner.proposal.fractions,
+        losses=tuple(learner.losses),
+        efficiencies=tuple(learner.efficiencies),
+        n_calls=n_calls,
     )
-    average = {name: value.clone() for name, value in sampler.state_dict().items()}
-    losses: list[float] = []
-    n_calls = 0
-    sums = ChannelSums.empty(integrand.n_channels)
-    with progress.step("training the flow", card.n_steps) as advance:
-        while len(losses) < card.n_steps:
-            rng = random_stream(seed, "train", len(losses))
-            n = BATCHES_PER_ROUND * card.batch_size
-            proposal = Proposal(sampler=sampler, fractions=fractions)
-            batch, evaluation = draw(integrand, proposal, n, rng)
-            if not bool(batch.value.any()):
-                raise GenerationError(
-                    f"none of {n} points passes the cuts: the sampler has drifted"
-                )
-            n_calls += evaluation.n_calls
-            sums = _faded(sums, ChannelSums.of(batch, integrand.n_channels))
-            fractions = share_of_points(sums.root_mean_squares)
-            for part in _parts(batch)[: card.n_steps - len(losses)]:
-                loss = _loss(sampler, part, _order(len(losses) / card.n_steps, card.renyi_order))
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                torch.nn.utils.clip_grad_norm_(sampler.parameters(), MAX_GRADIENT_NORM)
-                optimizer.step()
-                schedule.step()
-                _fade_into(average, sampler, max(1 - AVERAGING, 1 / (1 + len(losses))))
-                losses.append(_finite(float(loss.detach()), len(losses)))
-                advance(1, f"loss {losses[-1]:.4f}")
-    sampler.load_state_dict(average)
-    sampler.requires_grad_(False)
-    return Training(fractions=fractions, losses=tuple(losses), n_calls=n_calls)
 
 
-def training_gradient(sampler: SamplerModule, batch: TrainingBatch, card: FlowCard) -> None:
-    """What an optimizer step costs, without the step: for timing."""
-    loss = _loss(sampler, batch, card.renyi_order)
-    torch.autograd.grad(loss, list(sampler.parameters()), allow_unused=True)
+def loss_of(sampler: SamplerModule, batch: TrainingBatch, order: float, target: Tensor) -> Tensor:
+    """The divergence of a batch, computed where the integrand is not 0.
 
-
-def _loss(sampler: SamplerModule, batch: TrainingBatch, order: float) -> Tensor:
+    Args:
+        target: (n_channels,), the fractions of the channels.
+    """
     inside = (batch.value != 0).nonzero()[:, 0]
     log_prob = sampler.log_prob(batch.r[inside], batch.channel[inside])
-    return renyi_divergence(
-        batch, torch.zeros_like(batch.value).index_put((inside,), log_prob), order
-    )
+    spread = torch.zeros_like(batch.value).index_put((inside,), log_prob.to(batch.value.dtype))
+    return renyi_divergence(batch, spread, order, target[batch.channel])
+
+
+def _efficiency(held_out: TrainingBatch, n_channels: int, budget: float) -> float:
+    """eps_uw of points, by the densities that they were drawn from.
+
+    Those are older than what was learned from the points: nothing was learned by heart there.
+    """
+    weight, channel = channel_weight(held_out), held_out.channel
+    w_max = find_w_max_by_channel(weight, channel, n_channels, budget)
+    n_points = channel.bincount(minlength=n_channels).clamp(min=1)
+    sigma = channel.bincount(weight, minlength=n_channels) / n_points
+    return float(sigma.abs().sum() / w_max.sum())
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin like this, named by the rest."""
+    return {
+        name.removeprefix(prefix): tensor.clone()
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _learning_rate(progress: float) -> float:
-    """A linear start, then half a cosine down to zero."""
-    return min(1.0, progress / WARM_UP + 0.01) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def _order(progress: float, last: float) -> float:
-    first = min(last, 2.0)
-    return first + (last - first) * progress
-
-
-def _parts(batch: TrainingBatch) -> list[TrainingBatch]:
-    """The points of a round, in random order as they come, in parts of which none is all zeros."""
-    every = (torch.arange(k, len(batch), BATCHES_PER_ROUND) for k in range(BATCHES_PER_ROUND))
-    return [part for part in map(batch.select, every) if bool(part.value.any())]
+    """A linear start, a plateau, then half a cosine down to zero."""
+    rise = min(1.0, progress / WARM_UP + 0.01)
+    fall = max(0.0, progress - DECAY_FROM) / (1 - DECAY_FROM)
+    return rise * 0.5 * (1 + math.cos(math.pi * fall))
 
 
 def _finite(loss: float, step: int) -> float:
@@ -133,12 +252,6 @@ def _finite(loss: float, step: int) -> float:
             "a smaller flow.learning_rate or flow.renyi_order may help"
         )
     return loss
-
-
-@torch.no_grad()
-def _fade_into(average: dict[str, Tensor], sampler: SamplerModule, share: float) -> None:
-    for name, parameter in sampler.named_parameters():
-        average[name].lerp_(parameter, share)
 
 
 def _faded(old: ChannelSums, new: ChannelSums) -> ChannelSums:

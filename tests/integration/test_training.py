@@ -115,7 +115,7 @@ def test_training_on_nothing_is_an_error() -> None:
     card = FlowCard(n_bins=4, n_hidden=8, batch_size=128, n_steps=2)
     flow = CouplingFlow(VegasGrid.uniform(1, 2, 4), card, torch.Generator().manual_seed(1))
     fractions = torch.ones(1, dtype=torch.float64)
-    with pytest.raises(GenerationError, match="none of 1024 points passes the cuts"):
+    with pytest.raises(GenerationError, match="none of 512 points passes the cuts"):
         train(flow, nothing(), fractions, card, 1, SilentProgress())
 
 

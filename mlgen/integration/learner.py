@@ -1,0 +1,133 @@
+"""What learns from points that were paid for, and the loop that pays for them.
+
+A learner says where it wants points and how many, and takes their values; whoever asks it may compute
+those values here, elsewhere, or go on later from its state.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from mlgen.core import Evaluation, Integrand, Progress, TrainingBatch, random_stream
+from mlgen.errors import GenerationError
+from mlgen.integration.proposal import Proposal, draw
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnerState:
+    """All that a learner knows between two rounds."""
+
+    tensors: Mapping[str, Tensor]
+    numbers: Mapping[str, float]
+
+
+class Learner(ABC):
+    """A sampler in the making.
+
+    A round is: draw `n_points` points from `proposal`, evaluate them, and hand them to `learn`.
+    """
+
+    purpose: str
+    """Names the random streams of its points: `adapt`, `train`."""
+    title: str
+    """Of the progress bar."""
+
+    @property
+    @abstractmethod
+    def n_rounds(self) -> int:
+        """Rounds so far."""
+
+    @property
+    @abstractmethod
+    def proposal(self) -> Proposal:
+        """Where the points of the next round are to come from."""
+
+    @property
+    @abstractmethod
+    def n_points(self) -> int:
+        """How many points the next round wants."""
+
+    @property
+    @abstractmethod
+    def progress(self) -> float:
+        """How much of the work is done, from 0 to 1; at 1 there are no more rounds."""
+
+    @abstractmethod
+    def learn(self, batch: TrainingBatch) -> str:
+        """Take the points of a round; what there is to say of them.
+
+        Raises:
+            GenerationError: what was learned is of no use.
+        """
+
+    @abstractmethod
+    def state(self) -> LearnerState:
+        """What to store, so that `restore` goes on from here."""
+
+    @abstractmethod
+    def restore(self, state: LearnerState) -> None:
+        """Go on from a stored state, in a learner that was made in the same way."""
+
+
+class Checkpoints(Protocol):
+    """Where learners are stored while they learn."""
+
+    def load(self, purpose: str) -> LearnerState | None:
+        """The state that was stored last, None if there is none."""
+
+    def offer(self, learner: Learner) -> None:
+        """Store the learner's state, if that was not done a few seconds ago."""
+
+
+class NoCheckpoints:
+    """Stores nothing."""
+
+    def load(self, purpose: str) -> LearnerState | None:
+        return None
+
+    def offer(self, learner: Learner) -> None:
+        return None
+
+
+NO_CHECKPOINTS = NoCheckpoints()
+
+
+def teach(
+    learner: Learner,
+    integrand: Integrand[Evaluation],
+    seed: int,
+    progress: Progress,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
+) -> int:
+    """Draw points and hand them over until the learner is done.
+
+    Returns:
+        n_calls: how many matrix elements were computed.
+
+    Raises:
+        GenerationError: no point passed the cuts, or what the learner says.
+    """
+    if (state := checkpoints.load(learner.purpose)) is not None:
+        learner.restore(state)
+    n_calls = 0
+    with progress.step(learner.title, 1.0) as advance:
+        done = 0.0
+        while learner.progress < 1:
+            rng = random_stream(seed, learner.purpose, learner.n_rounds)
+            batch, evaluation = draw(integrand, learner.proposal, learner.n_points, rng)
+            n_calls += evaluation.n_calls
+            if not bool(batch.value.any()):
+                raise GenerationError(
+                    f"none of {len(batch)} points passes the cuts: expected cuts that leave phase "
+                    "space, a larger vegas.n_points, or a sampler that has not drifted"
+                )
+            note = learner.learn(batch)
+            checkpoints.offer(learner)
+            advance(learner.progress - done, note)
+            done = learner.progress
+    return n_calls
