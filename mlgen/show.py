@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlgen.campaign.pack import SUFFIX, read_pack
 from mlgen.campaign.run_record import RECORD_FILE, RunRecord
@@ -16,10 +16,12 @@ from mlgen.core import EventBatch, SampleInfo
 from mlgen.diagnostics.cross_section import cross_section_text
 from mlgen.diagnostics.rounding import with_error
 from mlgen.errors import CardError, MlgenError
-from mlgen.events.check import CheckReport
 from mlgen.events.lhe import read_lhe
 from mlgen.physics.process import particle_name, read_process
 from mlgen.physics.ufo import read_model
+
+if TYPE_CHECKING:
+    from mlgen.events.check import CheckReport
 
 MOST_ROWS = 12
 """Of one kind; what is left out is rare, or said to be."""

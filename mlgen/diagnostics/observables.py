@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from mlgen.core import EventBatch
@@ -74,7 +73,10 @@ class Comparison:
     @property
     def p_value(self) -> float:
         """The chance of a chi-squared this large or larger between samples of one distribution."""
-        return float(stats.chi2.sf(self.chi2, self.n_dof)) if self.n_dof > 0 else math.nan
+        if self.n_dof < 1:
+            return math.nan
+        halves = torch.tensor([self.n_dof, self.chi2], dtype=torch.float64) / 2
+        return float(torch.special.gammaincc(halves[0], halves[1]))
 
 
 def observables(events: EventBatch) -> tuple[Observable, ...]:

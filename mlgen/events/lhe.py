@@ -12,10 +12,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import fields
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import pylhe
 import torch
 
 from mlgen.core import BeamInfo, EventBatch, SampleInfo
@@ -37,6 +36,9 @@ from mlgen.events.lhe_text import (
     format_events,
     head_text,
 )
+
+if TYPE_CHECKING:
+    import pylhe
 
 GZIP_LEVEL = 1
 """The digits of momenta do not compress: level 6 saves a tenth of the size for five times the time."""
@@ -154,6 +156,8 @@ def read_init(path: Path, lines: Sequence[str]) -> pylhe.LHEInit:
     Raises:
         EventFileError: numbers are missing or there are fewer processes than announced.
     """
+    import pylhe  # late: it takes 0.6 s to import, and what writes files needs none of it
+
     try:
         first = pylhe.LHEInitInfo.fromstring(lines[0])
         processes = [pylhe.LHEProcInfo.fromstring(line) for line in lines[1:]]

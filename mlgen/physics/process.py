@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 
 from mlgen.cards import ProcessCard
 from mlgen.core import SubprocessGroup
@@ -264,7 +263,8 @@ def conserved_charges(model: Model) -> dict[int, npt.NDArray[np.float64]]:
         for p in vertex.particles:
             if abs(p) in column:
                 row[column[abs(p)]] += 1 if p > 0 else -1
-    solutions = scipy.linalg.null_space(equations) if kinds else np.zeros((0, 0))
+    _, singular, basis = np.linalg.svd(equations)
+    solutions = basis[(singular > 1e-9 * singular.max(initial=1.0)).sum() :].T
     charges = {p: np.zeros(solutions.shape[1]) for p in model.particles}
     for p, index in column.items():
         charges[p], charges[-p] = solutions[index], -solutions[index]

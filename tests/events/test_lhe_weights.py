@@ -51,6 +51,23 @@ def test_weights_in_pb_keep_their_ratios_and_are_left_alone_when_copied(tmp_path
     assert (tmp_path / "one.lhe").read_bytes() == (tmp_path / "two.lhe").read_bytes()
 
 
+def test_pylhe_would_write_the_same_head(tmp_path: Path) -> None:
+    info, events = varied(10, [2.0])
+    ungrouped = replace(info.variations[-1], name='a further one, <odd> & "quoted"', group="")
+    info = replace(info, variations=(*info.variations[:-1], ungrouped))
+    write_lhe(tmp_path / "events.lhe", [events], info)
+    file = pylhe.LHEFile.fromfile(tmp_path / "events.lhe", generator=False)
+    assert file.header is not None
+    exact = pylhe.LHEXMLFormat(
+        initinfo="{beamA} {beamB} {energyA!r} {energyB!r} {PDFgroupA} {PDFgroupB} {PDFsetA}"
+        " {PDFsetB} {weightingStrategy} {numProcesses}",
+        procinfo="{xSection!r} {error!r} {unitWeight!r} {procId}",
+    )
+    head = f'<LesHouchesEvents version="3.0">\n{file.header.tolhe(exact)}{file.init.tolhe(exact)}\n'
+    text = (tmp_path / "events.lhe").read_text(encoding="utf-8")
+    assert text.startswith(f"{head}<event>\n")
+
+
 def test_pylhe_reads_the_same_weights_and_what_they_are(tmp_path: Path) -> None:
     info, events = varied(50, [2.0])
     write_lhe(tmp_path / "events.lhe", [events], info)
