@@ -24,6 +24,7 @@ from mlgen.errors import CardError, MlgenError
 from mlgen.integration.generate import generate
 from mlgen.integration.integrator import Integration
 from mlgen.integration.integrator import integrate as _integrate
+from mlgen.integration.reference import reference_sample
 from mlgen.outputs import Outcome, describe, write_events_and_pack, write_run_report
 
 N_REFERENCE = 20_000
@@ -97,18 +98,9 @@ def _run(card: Card, folder: Path, progress: Progress, clock: StepClock) -> RunR
             process.integrand, proposal, chosen.measured, process.picker, card.run, progress
         )
     with clock.step("write"):
-        weighted = replace(card.run, weighted=True, n_events=N_REFERENCE)
-        reference = generate(
-            process.integrand,
-            vegas.proposal,
-            vegas.measured,
-            process.picker,
-            weighted,
-            SilentProgress(),
-            "reference",
-        )
+        reference = reference_sample(vegas, process.picker, card.run, N_REFERENCE)
         outcome = Outcome(
-            process=process, integration=integration, generated=made, reference=reference.events
+            process=process, integration=integration, generated=made, reference=reference
         )
         files = write_events_and_pack(outcome, folder)
         # The report shows the times up to here; the record, those with the report.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -71,18 +72,16 @@ def estimate(
     """
     sums = ChannelSums.empty(integrand.n_channels)
     weights, channels = [], []
-    n_calls, done, index = 0, 0, 0
+    n_calls, done = 0, 0
     started = time.perf_counter()
     with progress.step(f"measuring {title}", card.n_estimate) as advance:
-        while done < card.n_estimate:
-            n = min(card.chunk_size, card.n_estimate - done)
-            rng = random_stream(card.seed, f"estimate {title}", index)
+        for n, rng in estimate_chunks(card, title):
             batch, evaluation = draw(integrand, proposal, n, rng)
             sums += ChannelSums.of(batch, integrand.n_channels)
             weights.append(channel_weight(batch))
             channels.append(batch.channel)
             n_calls += evaluation.n_calls
-            done, index = done + n, index + 1
+            done += n
             advance(n, f"{sums.mean:.5g} ± {sums.error:.2g} pb")
     elapsed = time.perf_counter() - started
     weight, channel = torch.cat(weights), torch.cat(channels)
@@ -105,6 +104,13 @@ def estimate(
         us_per_point=1e6 * elapsed / done,
         n_calls=n_calls,
     )
+
+
+def estimate_chunks(card: RunCard, title: str) -> Iterator[tuple[int, torch.Generator]]:
+    """How many points each chunk of an estimate has, and what they are drawn with."""
+    for index, start in enumerate(range(0, card.n_estimate, card.chunk_size)):
+        n = min(card.chunk_size, card.n_estimate - start)
+        yield n, random_stream(card.seed, f"estimate {title}", index)
 
 
 def _overweight_on_fresh_points(
