@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from mlgen.cut_cards import CutsCard, require
 
@@ -269,6 +269,19 @@ class RunCard:
         require(
             self.max_points >= 0, "run.max_points", self.max_points, "zero or a positive number"
         )
+
+
+class SamplingCard(Protocol):
+    """The sections that samplers and integration read, of a card or of settings without a process."""
+
+    @property
+    def vegas(self) -> VegasCard: ...
+
+    @property
+    def flow(self) -> FlowCard: ...
+
+    @property
+    def run(self) -> RunCard: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

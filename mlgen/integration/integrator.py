@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
-from mlgen.cards import Card
+from mlgen.cards import RunCard, SamplingCard
 from mlgen.core import Clock, Evaluation, Integrand, Progress, random_stream
 from mlgen.integration.adapt import adapt_grid
 from mlgen.integration.generate import Estimate, estimate
@@ -53,20 +54,42 @@ class Integration:
     """Matrix elements computed so far."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Goal:
+    """What `auto` chooses a sampler for."""
+
+    name: str
+    """In the plural, for people: `the events`."""
+    seconds: Callable[[Candidate], float]
+    """What it would take with a candidate."""
+
+    @classmethod
+    def of(cls, run: RunCard) -> Goal:
+        """The events that a card asks for."""
+        return cls(name="the events", seconds=lambda c: c.seconds_for(run.n_events, run.weighted))
+
+
 def integrate(
-    integrand: Integrand[Evaluation], card: Card, progress: Progress, clock: Clock
+    integrand: Integrand[Evaluation],
+    card: SamplingCard,
+    progress: Progress,
+    clock: Clock,
+    goal: Goal | None = None,
 ) -> Integration:
     """Adapt a VEGAS grid, train the sampler that the card names, and measure both.
 
     With `run.sampler = "auto"` the flow is trained where that takes less time than it could
-    save, and the sampler that is cheaper to the requested number of events is chosen.
+    save, and the sampler that is cheaper to the goal is chosen.
+
+    Args:
+        goal: None: the events that the card asks for.
 
     Raises:
         CardError: no such sampler.
         GenerationError: no point passes the cuts.
         NonFiniteWeight: a weight is NaN or infinite.
     """
-    run = card.run
+    run, goal = card.run, goal or Goal.of(card.run)
     learner = "flow" if run.sampler == "auto" else run.sampler
     rng = random_stream(run.seed, "initialise", 0)
     with clock.step("adapt"):
@@ -84,11 +107,11 @@ def integrate(
         with clock.step("train"):
             cost, n_probed = _training_seconds(sampler, integrand, proposal, card)
         n_calls += n_probed
-        saving = vegas.seconds_for(run.n_events, run.weighted)
+        saving = goal.seconds(vegas)
         if cost > saving:
             reason = (
-                f"training the {learner} would take about {cost:.3g} s, and with vegas the "
-                f"events take about {saving:.3g} s"
+                f"training the {learner} would take about {cost:.3g} s, and with vegas {goal.name} "
+                f"take about {saving:.3g} s"
             )
             return Integration(candidates=(vegas,), chosen=vegas, reason=reason, n_calls=n_calls)
     with clock.step("train"):
@@ -105,16 +128,16 @@ def integrate(
     n_calls += training.n_calls + measured.n_calls
     chosen, reason = learned, "the card asks for it"
     if run.sampler == "auto":
-        seconds = {c.name: c.seconds_for(run.n_events, run.weighted) for c in (vegas, learned)}
+        seconds = {c.name: goal.seconds(c) for c in (vegas, learned)}
         chosen = min((vegas, learned), key=lambda c: seconds[c.name])
-        reason = "the events take about " + ", ".join(
+        reason = f"{goal.name} take about " + ", ".join(
             f"{seconds[name]:.3g} s with {name}" for name in seconds
         )
     return Integration(candidates=(vegas, learned), chosen=chosen, reason=reason, n_calls=n_calls)
 
 
 def _training_seconds(
-    sampler: SamplerModule, integrand: Integrand[Evaluation], proposal: Proposal, card: Card
+    sampler: SamplerModule, integrand: Integrand[Evaluation], proposal: Proposal, card: SamplingCard
 ) -> tuple[float, int]:
     """How long training would take, from one draw and two steps that change nothing.
 

@@ -8,12 +8,12 @@ from importlib.metadata import entry_points
 import torch
 from torch import Tensor
 
-from mlgen.cards import Card
+from mlgen.cards import SamplingCard
 from mlgen.errors import CardError, PackError
 from mlgen.samplers.module import SamplerModule
 from mlgen.samplers.vegas import VegasGrid
 
-SamplerFactory = Callable[[VegasGrid, Card, torch.Generator], SamplerModule]
+SamplerFactory = Callable[[VegasGrid, SamplingCard, torch.Generator], SamplerModule]
 """Starts a sampler from an adapted grid, a card and the randomness of its first weights.
 
 The shapes of what it learns follow from the grid's shape and the card alone.
@@ -36,7 +36,9 @@ def check_sampler_name(name: str) -> None:
         raise CardError(f"run.sampler = {name!r}: expected one of {known}")
 
 
-def start_sampler(name: str, grid: VegasGrid, card: Card, rng: torch.Generator) -> SamplerModule:
+def start_sampler(
+    name: str, grid: VegasGrid, card: SamplingCard, rng: torch.Generator
+) -> SamplerModule:
     """The registered sampler of a name, as yet untrained.
 
     Raises:
@@ -57,7 +59,7 @@ def sampler_state(sampler: SamplerModule) -> dict[str, Tensor]:
 
 
 def restore_sampler(
-    name: str, card: Card, n_channels: int, n_dim: int, state: Mapping[str, Tensor]
+    name: str, card: SamplingCard, n_channels: int, n_dim: int, state: Mapping[str, Tensor]
 ) -> SamplerModule:
     """The sampler that `sampler_state` was taken from, rebuilt with its card.
 

@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from mlgen.cards import Card
+from mlgen.cards import SamplingCard
 from mlgen.core import TrainingBatch
 from mlgen.errors import MlgenError, NonFiniteWeight
 from mlgen.samplers.module import SamplerModule
@@ -152,6 +152,6 @@ def _damped(histogram: Tensor, damping: float) -> Tensor:
     return torch.where(share == 1, torch.ones_like(share), compressed)
 
 
-def start(grid: VegasGrid, card: Card, rng: torch.Generator) -> VegasGrid:
+def start(grid: VegasGrid, card: SamplingCard, rng: torch.Generator) -> VegasGrid:
     """The sampler `vegas`: the adapted grid itself."""
     return grid
