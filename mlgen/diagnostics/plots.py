@@ -19,14 +19,14 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mlgen.diagnostics.observables import Comparison
-from mlgen.events.unweighting import find_w_max_by_channel
+from mlgen.diagnostics.ticks import draw_ticks, label_log_axis
+from mlgen.events.unweighting import unweighting_curve
 
 INK = "#010203"
 SERIES = ("#0a0b0c", "#0d0e0f", "#101112", "#131415")
@@ -46,21 +46,14 @@ _STYLE: dict[Any, Any] = {
     "axes.labelcolor": INK,
     "axes.facecolor": "none",
     "axes.linewidth": 0.8,
-    "axes.formatter.use_mathtext": True,
-    "axes.formatter.limits": (-3, 4),
+    "axes.formatter.limits": (-3, 6),
     "figure.facecolor": "none",
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.direction": "in",
     "ytick.direction": "in",
-    "xtick.top": True,
-    "ytick.right": True,
     "xtick.minor.visible": True,
     "ytick.minor.visible": True,
-    "xtick.major.size": 5,
-    "ytick.major.size": 5,
-    "xtick.minor.size": 2.5,
-    "ytick.minor.size": 2.5,
     "xaxis.labellocation": "right",
     "yaxis.labellocation": "top",
     "legend.frameon": False,
@@ -71,6 +64,8 @@ _STYLE: dict[Any, Any] = {
 }
 # Fixed margins: matplotlib's constrained layout draws each figure three times.
 _MARGINS = {"left": 0.155, "right": 0.965}
+_X_LABEL_DISTANCE = 17.5
+"""Points between the lower edge and the label of the x axis, that of the ticks in between."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +106,7 @@ def weight_plot(samples: Mapping[str, WeightSample]) -> str:
         )
         lowest_share, highest_share = axes.get_ylim()
         axes.set_ylim(bottom=min(lowest_share, 1e-3 * highest_share))
-        _plain_log_labels(axes.xaxis)
+        label_log_axis(axes.xaxis)
         _legend_above(axes)
         return _svg(figure, "weights")
 
@@ -134,7 +129,8 @@ def efficiency_plot(
     budgets = np.geomspace(1e-5, 1e-1, 17)
     with _axes() as (figure, axes):
         curves = {
-            name: np.array([100 * _efficiency(sample, float(t)) for t in budgets])
+            name: 100
+            * unweighting_curve(sample.weight, sample.channel, budgets.tolist()).cpu().numpy()
             for name, sample in samples.items()
         }
         for (name, curve), colour in zip(curves.items(), _colours(curves), strict=True):
@@ -153,7 +149,7 @@ def efficiency_plot(
         every = np.concatenate(list(curves.values()))
         if every.max() > 2 * every.min() > 0:
             axes.set_yscale("log")
-            _plain_log_labels(axes.yaxis)
+            label_log_axis(axes.yaxis)
         _legend_above(axes)
         return _svg(figure, "efficiency")
 
@@ -174,6 +170,7 @@ def loss_plot(loss: Sequence[float], name: str) -> str:
         positive = bool((values > 0).all())
         if positive and values.max() > 8 * values.min():
             axes.set_yscale("log")
+            label_log_axis(axes.yaxis)
         else:
             # One bad batch is not to flatten the curve.
             low, high = np.quantile(values, [0.002, 0.995])
@@ -220,7 +217,7 @@ def comparison_plot(comparison: Comparison, index: int) -> str:
             top.set_yscale("log")
             floor = events[seen].min()
             top.set_ylim(0.4 * floor, 2.5 * max(events.max(), reference.max()))
-            _plain_log_labels(top.yaxis, span=30)
+            label_log_axis(top.yaxis, span=30)
         else:
             top.set_ylim(bottom=min(0.0, 1.1 * events.min()))
         _ratio(bottom, comparison, centres)
@@ -228,10 +225,8 @@ def comparison_plot(comparison: Comparison, index: int) -> str:
         bottom.set_xlim(edges[0], edges[-1])
         if comparison.log_bins:
             bottom.set_xscale("log")
-            _plain_log_labels(bottom.xaxis)
+            label_log_axis(bottom.xaxis)
         _legend_above(top)
-        for axes in (top, bottom):
-            axes.yaxis.set_label_coords(-0.135, 0.5 if axes is bottom else 1)
         return _svg(figure, f"observable{index}")
 
 
@@ -293,15 +288,6 @@ def _band(
     )  # fmt: skip
 
 
-def _plain_log_labels(axis: Axis, span: float = 300) -> None:
-    """Label 10, 20, 50 rather than powers of ten where the ends' ratio is below `span`."""
-    low, high = axis.get_view_interval()
-    axis.set_minor_formatter(NullFormatter())
-    if high < span * low:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 6) if high < 12 * low else (1, 2, 5)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-
-
 def _colours(names: Iterable[str]) -> list[str]:
     """The first colour is that of VEGAS, whatever else there is."""
     others = itertools.cycle(SERIES[1:])
@@ -327,14 +313,6 @@ def _generation_weights(
     return (weight / mean).cpu().numpy(), (share / share.sum()).cpu().numpy(), mark
 
 
-def _efficiency(sample: WeightSample, budget: float) -> float:
-    n_channels = len(sample.w_max)
-    w_max = find_w_max_by_channel(sample.weight, sample.channel, n_channels, budget)
-    n_points = sample.channel.bincount(minlength=n_channels).clamp(min=1)
-    means = sample.channel.bincount(sample.weight, minlength=n_channels) / n_points
-    return float(means.abs().sum() / w_max.sum())
-
-
 @contextmanager
 def _axes() -> Iterator[tuple[Figure, Axes]]:
     with mpl.rc_context(_STYLE):
@@ -347,8 +325,18 @@ def _legend_above(axes: Axes) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4)
 
 
+def _place_labels(figure: Figure, axes: Axes) -> None:
+    """The labels of both axes where those of the ticks leave room."""
+    below = ScaledTranslation(0, -_X_LABEL_DISTANCE / 72, figure.dpi_scale_trans)
+    axes.xaxis.set_label_coords(1, 0, transform=axes.transAxes + below)
+    axes.yaxis.set_label_coords(-0.135, axes.yaxis.label.get_position()[1])
+
+
 def _svg(figure: Figure, prefix: str) -> str:
     """The figure as an SVG element to be put into a page, coloured by the page."""
+    for axes in figure.axes:
+        _place_labels(figure, axes)
+    draw_ticks(figure)
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)

@@ -95,11 +95,25 @@ def find_w_max_by_channel(
         NonFiniteWeight, GenerationError: as `find_w_max`.
     """
     magnitudes = _magnitudes(weights, budget)
-    samples = []
-    for mine in _by_channel(magnitudes, channel, n_channels):
-        descending = mine.sort(descending=True).values
-        samples.append(_Sample(descending, torch.ones_like(descending)))
-    return _allocate(samples, budget)
+    return _allocate(_samples(magnitudes, channel, n_channels), budget)
+
+
+def unweighting_curve(weights: Tensor, channel: Tensor, budgets: Sequence[float]) -> Tensor:
+    """eps_uw(N, t) at each budget t, as `unweighting_efficiency` has it but without errors: (k,).
+
+    Args:
+        weights: (n,), pb, zeros included, not all of them 0.
+        channel: (n,), int64.
+        budgets: t, k of them, each in [0, 1).
+
+    Raises:
+        NonFiniteWeight, GenerationError: as `find_w_max`.
+    """
+    by_channel = _by_channel(weights, channel, int(channel.max()) + 1)
+    sigma = sum(float(mine.sum().abs()) / max(len(mine), 1) for mine in by_channel)
+    samples = _samples(_magnitudes(weights, max(budgets)), channel, len(by_channel))
+    w_max = torch.stack([_allocate(samples, budget).sum() for budget in budgets])
+    return sigma / w_max
 
 
 def unweighting_efficiency(
@@ -206,6 +220,14 @@ def _by_channel(values: Tensor, channel: Tensor, n_channels: int) -> Sequence[Te
     """The values (n,) of each channel's points, in their order."""
     n_points = channel.bincount(minlength=n_channels).tolist()
     return torch.split(values[channel.argsort(stable=True)], n_points)
+
+
+def _samples(magnitudes: Tensor, channel: Tensor, n_channels: int) -> Sequence[_Sample]:
+    """The magnitudes (n,) of each channel, each of which occurs once."""
+    sorted_ = [
+        mine.sort(descending=True).values for mine in _by_channel(magnitudes, channel, n_channels)
+    ]
+    return [_Sample(descending, torch.ones_like(descending)) for descending in sorted_]
 
 
 def _blocks(n: int) -> Tensor:

@@ -16,6 +16,7 @@ from mlgen.events.unweighting import (
     find_w_max,
     find_w_max_by_channel,
     overweight_excess,
+    unweighting_curve,
     unweighting_efficiency,
 )
 from tests.laws import check_pulls
@@ -205,6 +206,17 @@ def test_the_efficiency_is_the_sum_of_cross_sections_over_the_sum_of_w_max() -> 
     w_max = find_w_max_by_channel(weights, channel, 2, 0.01)
     assert found.value == pytest.approx(sum(map(abs, sigma)) / float(w_max.sum()), rel=1e-12)
     assert (found.n, found.t) == (4000, 0.01)
+
+
+def test_the_curve_of_efficiencies_has_those_of_single_budgets() -> None:
+    rng = torch.Generator().manual_seed(5)
+    channel = torch.arange(3000) % 3
+    weight = (1 + channel) * torch.randn(3000, generator=rng, dtype=torch.float64).exp()
+    weight[::7] *= -1
+    weight[channel == 1] = 0
+    budgets = [0.1, 1e-4, 0.01]
+    singly = [unweighting_efficiency(weight, channel, t, rng, n_replicas=2).value for t in budgets]
+    assert unweighting_curve(weight, channel, budgets).tolist() == pytest.approx(singly, rel=1e-12)
 
 
 def test_the_efficiency_of_constant_weights_is_one_and_certain() -> None:
