@@ -7,7 +7,8 @@ their `context`.
     u -> coupling block -> ... -> coupling block -> marginal spline -> r
 
 The coupling blocks start as the identity, and the marginal spline as the adapted grid made smooth,
-so that the flow starts where VEGAS ends.
+so that the flow starts where VEGAS ends. The blocks compute in the precision of their networks,
+float32 as a rule; the marginal spline in float64, as bins of a grid may be too narrow for less.
 """
 
 from __future__ import annotations
@@ -22,15 +23,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mlgen.cards import Card, FlowCard
+from mlgen.samplers.compiled_splines import (
+    spline,
+    spline_inverse,
+    table_spline,
+    table_spline_inverse,
+)
 from mlgen.samplers.module import SamplerModule
-from mlgen.samplers.splines import Segment, find_knot, partition, spline, spline_inverse
+from mlgen.samplers.splines import partition
 from mlgen.samplers.vegas import VegasGrid
 
-TILE = 4096
+TILE = 2048
 """Points at a time where no gradient is asked for: fewer would cost more calls, more would leave the cache."""
 
 ContextMap = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Points (n, n_dim) and context (n, n_context) to points and log-dets (n,)."""
+"""Points (n, n_dim) and their channels (n,) to points and log-dets (n,)."""
 
 
 def coupling_masks(n_dim: int, n_blocks: int = 0) -> Tensor:
@@ -68,34 +75,65 @@ class ColumnLinear(nn.Module):
         return torch.addmm(self.bias, self.weight, columns)
 
 
-def perceptron(n_in: int, n_out: int, settings: FlowCard, rng: torch.Generator) -> nn.Sequential:
-    """A network on columns, whose output starts as zero."""
-    sizes = [n_in, *[settings.n_hidden] * settings.n_layers]
-    hidden = [ColumnLinear(size, size_out, rng) for size, size_out in pairwise(sizes)]
-    last = ColumnLinear(sizes[-1], n_out, rng)
-    nn.init.zeros_(last.weight)
-    return nn.Sequential(*(step for layer in hidden for step in (layer, nn.ReLU())), last)
+class ChannelLinear(nn.Module):
+    """A `ColumnLinear` with a bias for each channel: one that is also given the channel, one-hot."""
+
+    def __init__(self, n_in: int, n_out: int, n_channels: int, rng: torch.Generator) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_out, n_in))
+        self.bias = nn.Parameter(torch.empty(n_channels, n_out))
+        # As Kaiming: of a one-hot input a single number is not zero.
+        bound = math.sqrt(6 / (n_in + 1))
+        nn.init.uniform_(self.weight, -bound, bound, generator=rng)
+        nn.init.uniform_(self.bias, -bound, bound, generator=rng)
+
+    def forward(self, columns: Tensor, channel: Tensor) -> Tensor:
+        one = self.bias.shape[0] == 1
+        bias = self.bias if one else F.embedding(channel, self.bias)
+        return torch.addmm(bias.T, self.weight, columns)
+
+
+class ConditionNetwork(nn.Module):
+    """A perceptron on columns and channels, whose output starts as zero."""
+
+    def __init__(
+        self, n_in: int, n_out: int, n_channels: int, settings: FlowCard, rng: torch.Generator
+    ) -> None:
+        super().__init__()
+        sizes = [settings.n_hidden] * settings.n_layers
+        self.first = ChannelLinear(n_in, settings.n_hidden, n_channels, rng)
+        self.others = nn.ModuleList(
+            ColumnLinear(size_in, size_out, rng) for size_in, size_out in pairwise([*sizes, n_out])
+        )
+        nn.init.zeros_(self.others[-1].get_parameter("weight"))
+
+    def forward(self, columns: Tensor, channel: Tensor) -> Tensor:
+        """(n_in, n) in [0, 1] and (n,) to (n_out, n)."""
+        columns = self.first(2 * columns - 1, channel)
+        for layer in self.others:
+            columns = layer(columns.relu_())
+        return columns
 
 
 class SplineCoupling(Flow):  # type: ignore[misc]  # normflows has no types
-    """Moves some dimensions by splines that depend on the others and on the context."""
+    """Moves some dimensions by splines that depend on the others and on the channel."""
 
     moved: Tensor
     kept: Tensor
 
     def __init__(
-        self, mask: Tensor, n_context: int, settings: FlowCard, rng: torch.Generator
+        self, mask: Tensor, n_channels: int, settings: FlowCard, rng: torch.Generator
     ) -> None:
         """Build the block that moves the dimensions in the mask, bool (n_dim,)."""
         super().__init__()
         self.register_buffer("moved", mask.nonzero()[:, 0], persistent=False)
         self.register_buffer("kept", (~mask).nonzero()[:, 0], persistent=False)
         self.n_logits = 3 * settings.n_bins + 1
-        n_in, n_out = len(self.kept) + n_context, self.n_logits * len(self.moved)
-        self.network = perceptron(n_in, n_out, settings, rng)
+        n_in, n_out = len(self.kept), self.n_logits * len(self.moved)
+        self.network = ConditionNetwork(n_in, n_out, n_channels, settings, rng)
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Towards r: map z (n, n_dim), given the context (n, n_context); also ln |dz'/dz| (n,)."""
+        """Towards r: map z (n, n_dim), given the channels (n,); also ln |dz'/dz| (n,)."""
         return self._move(z, context, spline_inverse)
 
     def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,12 +143,11 @@ class SplineCoupling(Flow):  # type: ignore[misc]  # normflows has no types
     def _move(
         self,
         z: Tensor,
-        context: Tensor,
+        channel: Tensor,
         map_points: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     ) -> tuple[Tensor, Tensor]:
-        columns = z.T
-        condition = 2 * columns.index_select(0, self.kept).to(context.dtype) - 1
-        logits = self.network(torch.cat([condition, context.T]))
+        columns = z.T.to(self.network.first.weight.dtype)
+        logits = self.network(columns.index_select(0, self.kept), channel)
         before = columns.index_select(0, self.moved)
         after, log_det = map_points(before.flatten(), logits.view(self.n_logits, -1))
         columns = columns.index_copy(0, self.moved, after.view_as(before))
@@ -124,40 +161,32 @@ class MarginalSpline(Flow):  # type: ignore[misc]  # normflows has no types
 
     def __init__(self, grid: VegasGrid) -> None:
         super().__init__()
-        self.n_bins, self.n_dim = grid.n_bins, grid.n_dim
-        self.n_splines = grid.n_channels * grid.n_dim
-        # (n_bins + 1, n_splines), as in splines.py: the splines along the last axis.
-        edges = grid.edges.flatten(0, 1).T.contiguous()
-        self.register_buffer("r_knots", edges)
-        density = 1 / (self.n_bins * edges.diff(dim=0))
+        self.n_dim = grid.n_dim
+        edges = grid.edges.flatten(0, 1)  # (n_splines, n_bins + 1), those of a channel together
+        self.register_buffer("r_knots", edges.clone())
+        density = 1 / (grid.n_bins * edges.diff())
         # The geometric mean of both sides, of all means the one that keeps nearest to the grid's
         # density from above and below.
-        slopes = torch.cat([density[:1], (density[1:] * density[:-1]).sqrt(), density[-1:]])
-        self.log_slopes = nn.Parameter(slopes.log())
+        inner = (density[:, 1:] * density[:, :-1]).sqrt()
+        self.log_slopes = nn.Parameter(torch.cat([density[:, :1], inner, density[:, -1:]], 1).log())
         self.size_logits = nn.Parameter(torch.zeros_like(density))
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Towards r: map z (n, n_dim) in the channels given as one-hot context; also ln |dz'/dz|."""
-        return self._move(z, context, inverse=False)
+        """Towards r: map z (n, n_dim) in the channels (n,); also ln |dz'/dz| (n,); float64."""
+        return self._move(z, context, table_spline_inverse)
 
     def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Towards u; see `forward`."""
-        return self._move(z, context, inverse=True)
+        return self._move(z, context, table_spline)
 
-    def _move(self, z: Tensor, context: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
-        # In the precision of the grid: its bins may be too narrow for float32.
+    def _move(
+        self, z: Tensor, channel: Tensor, map_points: Callable[..., tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
         columns = z.T.to(self.r_knots.dtype)
-        u_knots = partition(self.size_logits)
-        knots = self.r_knots if inverse else u_knots
-        dim = torch.arange(self.n_dim, device=z.device)[:, None]
-        first = context.argmax(dim=1) * self.n_dim + dim
-        at = find_knot(knots.flatten(), first, self.n_splines, self.n_bins, columns)
-        at = torch.stack([at, at + self.n_splines])
-        tables = (self.r_knots, u_knots, self.log_slopes.exp())
-        picked = (table.flatten().index_select(0, at.flatten()).view_as(at) for table in tables)
-        segment = Segment(*(part for pair in picked for part in pair))
-        moved, log_det = segment.evaluate(columns) if inverse else segment.solve(columns)
-        return moved.clamp(0, 1).to(z.dtype).T, log_det.sum(dim=0).to(z.dtype)
+        which = channel * self.n_dim + torch.arange(self.n_dim, device=z.device)[:, None]
+        tables = self.r_knots, partition(self.size_logits.T).T, self.log_slopes.exp()
+        moved, log_det = map_points(columns.flatten(), which.flatten(), *tables)
+        return moved.view_as(columns).T, log_det.view_as(columns).sum(dim=0)
 
 
 class CouplingFlow(SamplerModule):
@@ -170,31 +199,38 @@ class CouplingFlow(SamplerModule):
         self.layers = nn.ModuleList([*blocks, MarginalSpline(grid)])
 
     def forward(self, u: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
-        return self._compose([layer.forward for layer in self.layers], u, channel)
+        *blocks, marginal = [layer.forward for layer in self._flows()]
+        z, log_det = _in_tiles(blocks, u.T.contiguous().T, channel)
+        r, log_step = marginal(z, channel)
+        return r.to(u.dtype), log_step.add(log_det).to(u.dtype)
 
     def inverse(self, r: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
-        layers: list[Flow] = list(reversed(self.layers))
-        return self._compose([layer.inverse for layer in layers], r, channel)
+        marginal, *blocks = [layer.inverse for layer in reversed(self._flows())]
+        z, log_det = marginal(r.T.contiguous().T, channel)
+        u, log_step = _in_tiles(blocks, z, channel)
+        return u.to(r.dtype), log_step.add(log_det).to(r.dtype)
 
-    def _compose(
-        self, steps: Sequence[ContextMap], points: Tensor, channel: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Points (n, n_dim) after all the steps, and the sum of their log-dets (n,)."""
-        context = F.one_hot(channel, self.n_channels).to(next(self.parameters()).dtype)
-        if torch.is_grad_enabled() or points.device.type != "cpu" or points.shape[0] <= TILE:
-            return _chain(steps, points, context)
-        tiles = zip(torch.split(points, TILE), torch.split(context, TILE), strict=True)
-        moved, log_dets = zip(*(_chain(steps, *tile) for tile in tiles), strict=True)
-        return torch.cat(moved), torch.cat(log_dets)
+    def _flows(self) -> list[Flow]:
+        return list(self.layers)
 
 
-def _chain(steps: Sequence[ContextMap], z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-    # normflows 1.7.3 sums log-dets in the default dtype: float64 in, float32 out, a 1e-7 error
-    # in every weight. Sum them here instead. (`len` of a tensor would fix its size in an export.)
-    log_det = z.new_zeros(z.shape[0])
-    z = z.T.contiguous().T  # dimension by dimension in memory, as the layers work
-    for step in steps:
-        z, log_step = step(z, context)
+def _in_tiles(
+    steps: Sequence[ContextMap], points: Tensor, channel: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Points (n, n_dim) after all the steps, and the sum of their log-dets (n,)."""
+    if torch.is_grad_enabled() or points.device.type != "cpu" or points.shape[0] <= TILE:
+        return _chain(steps, points, channel)
+    tiles = zip(torch.split(points, TILE), torch.split(channel, TILE), strict=True)
+    moved, log_dets = zip(*(_chain(steps, *tile) for tile in tiles), strict=True)
+    return torch.cat(moved), torch.cat(log_dets)
+
+
+def _chain(steps: Sequence[ContextMap], z: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
+    # normflows 1.7.3 sums log-dets in the default dtype; sum them here instead.
+    first, *others = steps
+    z, log_det = first(z, channel)
+    for step in others:
+        z, log_step = step(z, channel)
         log_det = log_det + log_step
     return z, log_det
 

@@ -75,19 +75,24 @@ def spline(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         logits: shape (3 n_bins + 1, n): of widths, of heights, of slopes; all 0 is the identity.
 
     Returns:
-        y: in [0, 1], shape (n,), in the precision of x.
+        y: in [0, 1), shape (n,), in the precision of x.
         log_slope: ln dy/dx, shape (n,).
     """
     xs, ys, slopes = _tables(logits)
     y, log_slope = _segment(xs, ys, slopes, _bin(x, xs), x.dtype).evaluate(x)
-    return y.clamp(0, 1), log_slope
+    return _inside(y), log_slope
 
 
 def spline_inverse(y: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     """The x at which each spline takes the value y, and ln dx/dy; see `spline`."""
     xs, ys, slopes = _tables(logits)
     x, log_slope = _segment(xs, ys, slopes, _bin(y, ys), y.dtype).solve(y)
-    return x.clamp(0, 1), log_slope
+    return _inside(x), log_slope
+
+
+def _inside(points: Tensor) -> Tensor:
+    # Rounding, above all to float32, must not take a point of the open cube to where r = 1.
+    return points.clamp(0, 1 - torch.finfo(points.dtype).eps / 2)
 
 
 def partition(logits: Tensor) -> Tensor:
@@ -120,6 +125,42 @@ def _segment(xs: Tensor, ys: Tensor, slopes: Tensor, index: Tensor, dtype: torch
     x, y = xs.gather(0, at).to(dtype), ys.gather(0, at).to(dtype)
     d = (F.softplus(slopes.gather(0, at)) + MIN_SLOPE).to(dtype) / SLOPE_OF_ZERO
     return Segment(*x.unbind(), *y.unbind(), *d.unbind())
+
+
+def table_spline(
+    x: Tensor, which: Tensor, xs: Tensor, ys: Tensor, slopes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Evaluate at each point one of several splines that are given by tables.
+
+    Args:
+        x: in [0, 1], shape (n,).
+        which: the spline of each point, shape (n,).
+        xs, ys, slopes: at the knots, shape (n_splines, n_bins + 1); no gradient is computed for xs.
+
+    Returns:
+        y: in [0, 1), shape (n,).
+        log_slope: ln dy/dx, shape (n,).
+    """
+    y, log_slope = _table_segment(x, which, xs, (xs.detach(), ys, slopes)).evaluate(x)
+    return _inside(y), log_slope
+
+
+def table_spline_inverse(
+    y: Tensor, which: Tensor, xs: Tensor, ys: Tensor, slopes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The x at which the splines take the values y, and ln dx/dy; see `table_spline`."""
+    x, log_slope = _table_segment(y, which, ys, (xs.detach(), ys, slopes)).solve(y)
+    return _inside(x), log_slope
+
+
+def _table_segment(
+    values: Tensor, which: Tensor, knots: Tensor, tables: tuple[Tensor, ...]
+) -> Segment:
+    n_knots = knots.shape[1]
+    at = find_knot(knots.flatten(), which * n_knots, 1, n_knots - 1, values)
+    at = torch.stack([at, at + 1])
+    picked = (table.flatten().index_select(0, at.flatten()).view_as(at) for table in tables)
+    return Segment(*(part for pair in picked for part in pair))
 
 
 def find_knot(table: Tensor, first: Tensor, stride: int, n_bins: int, values: Tensor) -> Tensor:
