@@ -30,7 +30,7 @@ from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.adapt import adapt_grid
 from mlgen.integration.generate import generate
 from mlgen.integration.integrand import ProcessIntegrand
-from mlgen.integration.integrator import integrate
+from mlgen.integration.integrator import Aids, integrate
 from mlgen.integration.proposal import Proposal, channel_weight, draw
 from mlgen.physics.cuts import is_jet
 from mlgen.physics.kinematics import delta_r, eta, mass, pt, rapidity
@@ -197,7 +197,9 @@ def unweighted_events(card_name: str, *overrides: str) -> EventBatch:
     """Events of a card as a run makes them."""
     card = read_card(find_card(card_name), overrides)
     process = build(card, SilentProgress())
-    chosen = integrate(process.integrand, card, SilentProgress(), StepClock()).chosen
+    chosen = integrate(
+        process.integrand, card, Aids(progress=SilentProgress(), clock=StepClock())
+    ).chosen
     made = generate(
         process.integrand,
         chosen.proposal_for(weighted=False),

@@ -26,7 +26,7 @@ from mlgen.campaign.run_record import StepClock
 from mlgen.card_files import card_names, find_card, read_card
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.generate import estimate
-from mlgen.integration.integrator import integrate
+from mlgen.integration.integrator import Aids, integrate
 
 REFERENCE = Path(mlgen.__file__).parent.parent / "tests" / "reference" / "xsec.json"
 RUNS = {
@@ -52,7 +52,9 @@ def measure(name: str, sampler: str, precision: float, max_points: int) -> dict[
     started = time.process_time()
     process = build(card, SilentProgress())
     prepared = time.process_time()
-    integration = integrate(process.integrand, card, SilentProgress(), StepClock())
+    integration = integrate(
+        process.integrand, card, Aids(progress=SilentProgress(), clock=StepClock())
+    )
     chosen = integration.chosen
     measured = chosen.measured
     relative = measured.sums.error / abs(measured.sums.mean)

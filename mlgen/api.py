@@ -21,8 +21,9 @@ from mlgen.cards import Card
 from mlgen.core import EventBatch, Progress
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError, MlgenError
+from mlgen.integration.candidates import Integration
 from mlgen.integration.generate import generate
-from mlgen.integration.integrator import Integration
+from mlgen.integration.integrator import Aids
 from mlgen.integration.integrator import integrate as _integrate
 from mlgen.integration.reference import reference_sample
 from mlgen.outputs import Outcome, describe, write_events_and_pack, write_run_report
@@ -55,7 +56,9 @@ def integrate(
     card = _chosen_card(card, None, seed)
     progress = progress or SilentProgress()
     with _one_thread():
-        return _integrate(build(card, progress).integrand, card, progress, StepClock())
+        return _integrate(
+            build(card, progress).integrand, card, Aids(progress=progress, clock=StepClock())
+        )
 
 
 def run(
@@ -90,7 +93,7 @@ def run(
 def _run(card: Card, folder: Path, progress: Progress, clock: StepClock) -> RunResult:
     with clock.step("prepare"):
         process = build(card, progress)
-    integration = _integrate(process.integrand, card, progress, clock)
+    integration = _integrate(process.integrand, card, Aids(progress=progress, clock=clock))
     vegas, chosen = integration.candidates[0], integration.chosen
     with clock.step("generate"):
         proposal = chosen.proposal_for(card.run.weighted)

@@ -55,6 +55,10 @@ class GenerationError(MlgenError):
     exit_code = 6
 
 
+class TrainingFailed(GenerationError):
+    """What was learned is of no use: the loss diverged, or the sampler lost the integrand."""
+
+
 class EventFileError(MlgenError):
     """An event file is damaged, truncated or breaks the Les Houches accord."""
 

@@ -27,9 +27,9 @@ from mlgen.core import EventBatch, SampleInfo
 from mlgen.diagnostics.plots import WeightSample
 from mlgen.diagnostics.report import ReportInput, write_report
 from mlgen.events.lhe import write_lhe
+from mlgen.integration.candidates import Candidate, Integration
 from mlgen.integration.estimate import ChannelSums, ratios_of_means
 from mlgen.integration.generate import Generated
-from mlgen.integration.integrator import Candidate, Integration
 from mlgen.samplers.registry import sampler_state
 
 EVENTS_FILE = "events.lhe.gz"

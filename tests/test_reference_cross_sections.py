@@ -16,7 +16,7 @@ from mlgen.build import build
 from mlgen.campaign.run_record import StepClock
 from mlgen.card_files import find_card, read_card
 from mlgen.diagnostics.progress import SilentProgress
-from mlgen.integration.integrator import integrate
+from mlgen.integration.integrator import Aids, integrate
 from mlgen.physics.model import StandardModel
 from tests.amplitudes.pyamplicol_requests import OTHER_ELEMENTS
 from tests.integration.lepton_pairs import XSEC, MuonPairs
@@ -74,7 +74,9 @@ def cross_section(card_name: str, n_points: int, *overrides: str) -> tuple[float
     settings = ("run.sampler=vegas", "vegas.n_points=20_000", f"run.n_estimate={n_points}")
     card = read_card(find_card(card_name), (*settings, *overrides))
     process = build(card, SilentProgress())
-    sums = integrate(process.integrand, card, SilentProgress(), StepClock()).chosen.measured.sums
+    sums = integrate(
+        process.integrand, card, Aids(progress=SilentProgress(), clock=StepClock())
+    ).chosen.measured.sums
     return sums.mean, sums.error
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mlgen.cards import VegasCard
 from mlgen.core import Evaluation, Integrand, Progress, TrainingBatch
+from mlgen.errors import GenerationError
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.learner import (
     NO_CHECKPOINTS,
@@ -73,6 +74,12 @@ class GridLearner(Learner):
         """(n_channels,), see `share_of_points`."""
         return share_of_points(self._spread)
 
+    def lost(self, n_points: int) -> GenerationError:
+        return GenerationError(
+            f"none of {n_points} points passes the cuts: expected cuts that leave phase space, or a "
+            "larger vegas.n_points"
+        )
+
     def learn(self, batch: TrainingBatch) -> str:
         sums = ChannelSums.of(batch, self.grid.n_channels)
         # Whole numbers of points are within 1 of what the fractions say.
@@ -115,8 +122,8 @@ def adapt_grid(
         GenerationError: no point passed the cuts.
     """
     learner = GridLearner(integrand.n_channels, integrand.n_dim, card)
-    n_calls = teach(learner, integrand, seed, progress, checkpoints)
-    return learner.grid, learner.fractions, n_calls
+    teach(learner, integrand, seed, progress, checkpoints)
+    return learner.grid, learner.fractions, learner.n_calls
 
 
 def share_of_points(spread: Tensor) -> Tensor:

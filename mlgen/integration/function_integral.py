@@ -13,10 +13,11 @@ from mlgen.core import Clock, Progress, TrainingBatch, random_stream
 from mlgen.cut_cards import require
 from mlgen.errors import CardError, GenerationError
 from mlgen.events.unweighting import accept
+from mlgen.integration.candidates import Candidate, Goal
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.generate import Estimate
 from mlgen.integration.integral import Integral
-from mlgen.integration.integrator import Candidate, Goal, integrate
+from mlgen.integration.integrator import Aids, integrate
 from mlgen.integration.proposal import Proposal, channel_weight, draw
 from mlgen.integration.replay import joined
 from mlgen.integration.user_function import UserFunction
@@ -207,7 +208,7 @@ def integrate_function(
         return n_points * candidate.measured.us_per_point * 1e-6
 
     goal = Goal(name="the points of the integral", seconds=seconds)
-    found = integrate(function, settings, progress, clock, goal)
+    found = integrate(function, settings, Aids(progress=progress, clock=clock), goal)
     chosen = found.chosen
     n_points = settings.points_for(chosen.measured, chosen.proposal.fractions)
     with clock.step("estimate"):

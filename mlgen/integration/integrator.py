@@ -3,83 +3,51 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from mlgen.cards import RunCard, SamplingCard
+from mlgen.cards import SamplingCard
 from mlgen.core import Clock, Evaluation, Integrand, Progress, random_stream
+from mlgen.errors import TrainingFailed
 from mlgen.integration.adapt import adapt_grid
-from mlgen.integration.generate import Estimate, estimate
+from mlgen.integration.candidates import Candidate, Goal, Integration, drift
+from mlgen.integration.choosing import AsAsked, Costs, Policy, WherePays
+from mlgen.integration.generate import estimate
+from mlgen.integration.learner import NO_CHECKPOINTS, Checkpoints, teach
 from mlgen.integration.proposal import Proposal, draw
-from mlgen.integration.training import loss_of, train
+from mlgen.integration.training import SamplerLearner, loss_of
 from mlgen.samplers.module import SamplerModule
 from mlgen.samplers.registry import start_sampler
 
 VEGAS = "vegas"
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
-    """A sampler, frozen, and what fresh points say of it."""
-
-    name: str
-    sampler: SamplerModule
-    proposal: Proposal
-    measured: Estimate
-    losses: tuple[float, ...] = ()
-
-    def proposal_for(self, weighted: bool) -> Proposal:
-        """What events are drawn from: for unweighting, channels come in proportion to their w_max."""
-        if weighted:
-            return self.proposal
-        return Proposal(sampler=self.sampler, fractions=self.measured.unweighting_fractions)
-
-    def seconds_for(self, n_events: int, weighted: bool) -> float:
-        """What that many events would take, by measurement; for weighted ones, as many effective ones."""
-        yield_per_point = self.measured.ess if weighted else self.measured.eps_uw.value
-        return n_events / yield_per_point * self.measured.us_per_point * 1e-6
+NOT_WORTH_MEASURING_S = 2.0
+"""Nothing is trained for a goal that VEGAS reaches in this time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Integration:
-    """The samplers that were tried, and the one that was chosen."""
+class Aids:
+    """What an integration works with, beside the integrand and the card."""
 
-    candidates: tuple[Candidate, ...]
-    chosen: Candidate
-    reason: str
-    """Why."""
-    n_calls: int
-    """Matrix elements computed so far."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Goal:
-    """What `auto` chooses a sampler for."""
-
-    name: str
-    """In the plural, for people: `the events`."""
-    seconds: Callable[[Candidate], float]
-    """What it would take with a candidate."""
-
-    @classmethod
-    def of(cls, run: RunCard) -> Goal:
-        """The events that a card asks for."""
-        return cls(name="the events", seconds=lambda c: c.seconds_for(run.n_events, run.weighted))
+    progress: Progress
+    clock: Clock
+    checkpoints: Checkpoints = NO_CHECKPOINTS
+    """Where unfinished learning is stored, and found again."""
+    start: SamplerModule | None = None
+    """A sampler to begin training from, instead of one that starts as the adapted grid."""
 
 
 def integrate(
-    integrand: Integrand[Evaluation],
-    card: SamplingCard,
-    progress: Progress,
-    clock: Clock,
-    goal: Goal | None = None,
+    integrand: Integrand[Evaluation], card: SamplingCard, aids: Aids, goal: Goal | None = None
 ) -> Integration:
     """Adapt a VEGAS grid, train the sampler that the card names, and measure both.
 
-    With `run.sampler = "auto"` the flow is trained where that takes less time than it could
-    save, and the sampler that is cheaper to the goal is chosen.
+    With `run.sampler = "auto"` the flow is trained where it is expected to reach the goal sooner
+    than VEGAS would, for as long as that pays; the sampler that is cheaper from there on is chosen.
+    A training that fails, or leaves a sampler that is worse than where it started, costs its time
+    and nothing else: VEGAS is taken instead, and `Integration.warnings` says so.
 
     Args:
         goal: None: the events that the card asks for.
@@ -89,70 +57,113 @@ def integrate(
         GenerationError: no point passes the cuts.
         NonFiniteWeight: a weight is NaN or infinite.
     """
-    run, goal = card.run, goal or Goal.of(card.run)
-    learner = "flow" if run.sampler == "auto" else run.sampler
-    rng = random_stream(run.seed, "initialise", 0)
-    with clock.step("adapt"):
-        grid, fractions, n_calls = adapt_grid(integrand, card.vegas, run.seed, progress)
-        sampler = start_sampler(learner, grid, card, rng)
-    proposal = Proposal(sampler=grid, fractions=fractions)
-    with clock.step("estimate"):
-        measured = estimate(integrand, proposal, run, VEGAS, progress)
-    vegas = Candidate(name=VEGAS, sampler=grid, proposal=proposal, measured=measured)
-    n_calls += measured.n_calls
-    if learner == VEGAS:
-        reason = "the card asks for it"
-        return Integration(candidates=(vegas,), chosen=vegas, reason=reason, n_calls=n_calls)
-    if run.sampler == "auto":
-        with clock.step("train"):
-            cost, n_probed = _training_seconds(sampler, integrand, proposal, card)
-        n_calls += n_probed
-        saving = goal.seconds(vegas)
-        if cost > saving:
-            reason = (
-                f"training the {learner} would take about {cost:.3g} s, and with vegas {goal.name} "
-                f"take about {saving:.3g} s"
+    return _Integrator(integrand, card, aids).run(goal or Goal.of(card.run))
+
+
+class _Integrator:
+    """One integration; counts matrix elements as it goes."""
+
+    def __init__(self, integrand: Integrand[Evaluation], card: SamplingCard, aids: Aids) -> None:
+        self._integrand, self._card, self._aids = integrand, card, aids
+        self._n_calls = 0
+
+    def run(self, goal: Goal) -> Integration:
+        card, aids = self._card, self._aids
+        name = "flow" if card.run.sampler == "auto" else card.run.sampler
+        with aids.clock.step("adapt"):
+            grid, fractions, n_calls = adapt_grid(
+                self._integrand, card.vegas, card.run.seed, aids.progress, aids.checkpoints
             )
-            return Integration(candidates=(vegas,), chosen=vegas, reason=reason, n_calls=n_calls)
-    with clock.step("train"):
-        budget = run.overweight_budget
-        training = train(
-            sampler, integrand, fractions, card.flow, run.seed, progress, budget=budget
+            rng = random_stream(card.run.seed, "initialise", 0)
+            sampler = aids.start or start_sampler(name, grid, card, rng)
+        self._n_calls += n_calls
+        vegas = self._measured(VEGAS, grid, fractions)
+        policy = self._policy(name, goal, vegas, sampler)
+        learned, warning = self._learned(name, sampler, vegas, policy)
+        chosen, reason = vegas, warning or policy.reason
+        if learned is not None and not warning:
+            chosen, reason = policy.choose(vegas, learned)
+        return Integration(
+            candidates=(vegas,) if learned is None else (vegas, learned),
+            chosen=chosen,
+            reason=reason,
+            n_calls=self._n_calls,
+            expected=policy.expected,
+            warnings=(warning,) if warning else (),
         )
-    proposal = Proposal(sampler=sampler, fractions=training.fractions)
-    with clock.step("estimate"):
-        measured = estimate(integrand, proposal, run, learner, progress)
-    learned = Candidate(
-        name=learner, sampler=sampler, proposal=proposal, measured=measured, losses=training.losses
-    )
-    n_calls += training.n_calls + measured.n_calls
-    chosen, reason = learned, "the card asks for it"
-    if run.sampler == "auto":
-        seconds = {c.name: goal.seconds(c) for c in (vegas, learned)}
-        chosen = min((vegas, learned), key=lambda c: seconds[c.name])
-        reason = f"{goal.name} take about " + ", ".join(
-            f"{seconds[name]:.3g} s with {name}" for name in seconds
+
+    def _policy(self, name: str, goal: Goal, vegas: Candidate, sampler: SamplerModule) -> Policy:
+        n_steps = self._card.flow.n_steps
+        if self._card.run.sampler != "auto":
+            return AsAsked(0 if name == VEGAS else n_steps)
+        costs = None
+        if goal.seconds(vegas) > NOT_WORTH_MEASURING_S:
+            with self._aids.clock.step("train"):
+                costs = self._costs(sampler, vegas.proposal)
+        return WherePays(goal, vegas, name, costs, n_steps)
+
+    def _learned(
+        self, name: str, sampler: SamplerModule, vegas: Candidate, policy: Policy
+    ) -> tuple[Candidate | None, str]:
+        """The sampler as trained, None where it was not, and what went wrong, if anything did."""
+        if policy.n_steps == 0:
+            return None, ""
+        run, flow = self._card.run, replace(self._card.flow, n_steps=policy.n_steps)
+        fractions = vegas.proposal.fractions
+        learner = SamplerLearner(sampler, fractions, flow, run.seed, run.overweight_budget)
+        try:
+            with self._aids.clock.step("train"):
+                self._teach(learner, policy)
+        except TrainingFailed as failure:
+            return None, f"training the {name} failed: {failure}; {VEGAS} is used instead"
+        finally:
+            self._n_calls += learner.n_calls
+        if learner.progress < 1:
+            return None, ""
+        trained = learner.finish()
+        learned = replace(
+            self._measured(name, sampler, trained.fractions),
+            losses=trained.losses,
+            efficiencies=trained.efficiencies,
         )
-    return Integration(candidates=(vegas, learned), chosen=chosen, reason=reason, n_calls=n_calls)
+        problem = drift(vegas, learned)
+        return learned, f"{problem}; {VEGAS} is used instead" if problem else ""
 
+    def _teach(self, learner: SamplerLearner, policy: Policy) -> None:
+        def is_wanted() -> bool:
+            n_done = len(learner.losses)
+            return n_done == 0 or policy.goes_on(n_done, learner.efficiencies[-1])
 
-def _training_seconds(
-    sampler: SamplerModule, integrand: Integrand[Evaluation], proposal: Proposal, card: SamplingCard
-) -> tuple[float, int]:
-    """How long training would take, from one draw and two steps that change nothing.
+        aids, seed = self._aids, self._card.run.seed
+        teach(learner, self._integrand, seed, aids.progress, aids.checkpoints, is_wanted)
 
-    Returns:
-        seconds: wall-clock time.
-        n_calls: matrix elements computed to find out.
-    """
-    started = time.perf_counter()
-    rng = random_stream(card.run.seed, "probe", 0)
-    batch, evaluation = draw(
-        integrand, replace(proposal, sampler=sampler), card.flow.batch_size, rng
-    )
-    drawn = time.perf_counter()
-    for _ in range(2):
-        loss = loss_of(sampler, batch, card.flow.renyi_order, proposal.fractions)
-        torch.autograd.grad(loss, list(sampler.parameters()), allow_unused=True)
-    per_step = (drawn - started) + (time.perf_counter() - drawn) / 2
-    return card.flow.n_steps * per_step, evaluation.n_calls
+    def _measured(self, name: str, sampler: SamplerModule, fractions: Tensor) -> Candidate:
+        proposal = Proposal(sampler=sampler, fractions=fractions)
+        with self._aids.clock.step("estimate"):
+            measured = estimate(
+                self._integrand, proposal, self._card.run, name, self._aids.progress
+            )
+        self._n_calls += measured.n_calls
+        return Candidate(name=name, sampler=sampler, proposal=proposal, measured=measured)
+
+    def _costs(self, sampler: SamplerModule, proposal: Proposal) -> Costs:
+        """What points and optimizer steps cost, from a few that change nothing."""
+        flow = self._card.flow
+        rng = random_stream(self._card.run.seed, "probe", 0)
+        drawing = replace(proposal, sampler=sampler)
+        # The first of each compiles, allocates and fills caches.
+        _, evaluation = draw(self._integrand, drawing, 256, rng)
+        self._n_calls += evaluation.n_calls
+        started = time.perf_counter()
+        batch, evaluation = draw(self._integrand, drawing, 2 * flow.batch_size, rng)
+        s_per_point = (time.perf_counter() - started) / len(batch)
+        self._n_calls += evaluation.n_calls
+        part = batch.select(torch.arange(flow.batch_size, device=batch.channel.device))
+        spent = []
+        for _ in range(4):
+            started = time.perf_counter()
+            loss = loss_of(sampler, part, flow.renyi_order, proposal.fractions)
+            torch.autograd.grad(loss, list(sampler.parameters()), allow_unused=True)
+            spent.append(time.perf_counter() - started)
+        drawn = flow.batch_size / flow.reuse * s_per_point
+        return Costs(us_per_point=1e6 * s_per_point, s_per_step=min(spent[1:]) + drawn)

@@ -7,7 +7,7 @@ those values here, elsewhere, or go on later from its state.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,8 @@ class Learner(ABC):
     """Names the random streams of its points: `adapt`, `train`."""
     title: str
     """Of the progress bar."""
+    n_calls: int = 0
+    """Matrix elements that were computed for it by `teach`."""
 
     @property
     @abstractmethod
@@ -56,6 +58,10 @@ class Learner(ABC):
     @abstractmethod
     def progress(self) -> float:
         """How much of the work is done, from 0 to 1; at 1 there are no more rounds."""
+
+    @abstractmethod
+    def lost(self, n_points: int) -> GenerationError:
+        """What to raise where none of the points of a round passes the cuts."""
 
     @abstractmethod
     def learn(self, batch: TrainingBatch) -> str:
@@ -103,31 +109,27 @@ def teach(
     seed: int,
     progress: Progress,
     checkpoints: Checkpoints = NO_CHECKPOINTS,
-) -> int:
-    """Draw points and hand them over until the learner is done.
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> None:
+    """Draw points and hand them over until the learner is done, or no longer wanted.
 
-    Returns:
-        n_calls: how many matrix elements were computed.
+    Args:
+        is_wanted: asked after each round.
 
     Raises:
         GenerationError: no point passed the cuts, or what the learner says.
     """
     if (state := checkpoints.load(learner.purpose)) is not None:
         learner.restore(state)
-    n_calls = 0
     with progress.step(learner.title, 1.0) as advance:
         done = 0.0
-        while learner.progress < 1:
+        while learner.progress < 1 and is_wanted():
             rng = random_stream(seed, learner.purpose, learner.n_rounds)
             batch, evaluation = draw(integrand, learner.proposal, learner.n_points, rng)
-            n_calls += evaluation.n_calls
+            learner.n_calls += evaluation.n_calls
             if not bool(batch.value.any()):
-                raise GenerationError(
-                    f"none of {len(batch)} points passes the cuts: expected cuts that leave phase "
-                    "space, a larger vegas.n_points, or a sampler that has not drifted"
-                )
+                raise learner.lost(len(batch))
             note = learner.learn(batch)
             checkpoints.offer(learner)
             advance(learner.progress - done, note)
             done = learner.progress
-    return n_calls

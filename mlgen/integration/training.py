@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from mlgen.cards import FlowCard
-from mlgen.core import Evaluation, Integrand, Progress, TrainingBatch, random_stream
-from mlgen.errors import GenerationError
+from mlgen.core import TrainingBatch, random_stream
+from mlgen.errors import GenerationError, TrainingFailed
 from mlgen.events.unweighting import find_w_max_by_channel
 from mlgen.integration.adapt import share_of_points
 from mlgen.integration.estimate import ChannelSums
-from mlgen.integration.learner import NO_CHECKPOINTS, Checkpoints, Learner, LearnerState, teach
+from mlgen.integration.learner import Learner, LearnerState
 from mlgen.integration.losses import best_fractions, objective, renyi_divergence
 from mlgen.integration.proposal import Proposal, channel_weight
 from mlgen.integration.replay import Replay
@@ -46,8 +46,6 @@ class Training:
     """One for each optimizer step."""
     efficiencies: tuple[float, ...]
     """Of each round: eps_uw of the last rounds' points before they were trained on."""
-    n_calls: int
-    """Matrix elements computed."""
 
 
 class SamplerLearner(Learner):
@@ -109,12 +107,20 @@ class SamplerLearner(Learner):
             self._step(part)
         return f"eps_uw {self.efficiencies[-1]:.3f}, loss {self.losses[-1]:.4f}"
 
-    def finish(self) -> None:
+    def finish(self) -> Training:
         """Freeze the sampler, with the running mean of its weights."""
         with torch.no_grad():
             for name, parameter in self.sampler.named_parameters():
                 parameter.copy_(self._average[name])
         self.sampler.requires_grad_(False)
+        return Training(
+            fractions=self._fractions,
+            losses=tuple(self.losses),
+            efficiencies=tuple(self.efficiencies),
+        )
+
+    def lost(self, n_points: int) -> GenerationError:
+        return TrainingFailed(f"none of {n_points} points passes the cuts: the sampler has drifted")
 
     def state(self) -> LearnerState:
         named = dict(self.sampler.named_parameters())
@@ -176,35 +182,6 @@ class SamplerLearner(Learner):
         self._progress = min(1.0, len(self.losses) / self._card.n_steps)
 
 
-def train(
-    sampler: SamplerModule,
-    integrand: Integrand[Evaluation],
-    fractions: Tensor,
-    card: FlowCard,
-    seed: int,
-    progress: Progress,
-    checkpoints: Checkpoints = NO_CHECKPOINTS,
-    budget: float = 0.001,
-) -> Training:
-    """Fit a sampler to the integrand, in place; it comes back frozen.
-
-    Args:
-        fractions: (n_channels,), the share of the points of each channel to begin with.
-
-    Raises:
-        GenerationError: no point passes the cuts, or the loss is no longer finite.
-    """
-    learner = SamplerLearner(sampler, fractions, card, seed, budget)
-    n_calls = teach(learner, integrand, seed, progress, checkpoints)
-    learner.finish()
-    return Training(
-        fractions=learner.proposal.fractions,
-        losses=tuple(learner.losses),
-        efficiencies=tuple(learner.efficiencies),
-        n_calls=n_calls,
-    )
-
-
 def loss_of(sampler: SamplerModule, batch: TrainingBatch, order: float, target: Tensor) -> Tensor:
     """The divergence of a batch, computed where the integrand is not 0.
 
@@ -247,7 +224,7 @@ def _learning_rate(progress: float) -> float:
 
 def _finite(loss: float, step: int) -> float:
     if not math.isfinite(loss):
-        raise GenerationError(
+        raise TrainingFailed(
             f"loss = {loss} at training step {step}: expected a finite number; "
             "a smaller flow.learning_rate or flow.renyi_order may help"
         )

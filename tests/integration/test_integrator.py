@@ -12,7 +12,8 @@ from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError, GenerationError
-from mlgen.integration.integrator import Integration, integrate
+from mlgen.integration.candidates import Integration
+from mlgen.integration.integrator import Aids, integrate
 from tests.integration.toys import Toy, nothing, process, ridges
 from tests.laws import check_estimate
 
@@ -35,7 +36,7 @@ def card_with(sampler: str, n_steps: int, *overrides: str) -> Card:
 
 
 def integrated(toy: Toy, card: Card) -> Integration:
-    return integrate(toy, card, SilentProgress(), StepClock())
+    return integrate(toy, card, Aids(progress=SilentProgress(), clock=StepClock()))
 
 
 @cache
@@ -45,7 +46,9 @@ def with_flow() -> Integration:
 
 def test_vegas_alone_trains_nothing() -> None:
     clock = StepClock()
-    found = integrate(ridges(), card_with("vegas", 80), SilentProgress(), clock)
+    found = integrate(
+        ridges(), card_with("vegas", 80), Aids(progress=SilentProgress(), clock=clock)
+    )
     assert [candidate.name for candidate in found.candidates] == ["vegas"]
     assert found.chosen is found.candidates[0]
     assert found.reason == "the card asks for it"
@@ -110,23 +113,46 @@ def test_an_integrand_that_is_zero_everywhere_is_an_error() -> None:
         integrated(nothing(), card_with("auto", 10))
 
 
-def test_auto_does_not_train_for_a_few_events_and_says_why_with_numbers() -> None:
+def test_auto_does_not_train_for_a_few_events_and_says_so() -> None:
     found = integrated(ridges(), card_with("auto", 2000, "run.n_events=10"))
     assert [candidate.name for candidate in found.candidates] == ["vegas"]
-    number = r"[\d.e+-]+"
-    pattern = (
-        rf"training the flow would take about ({number}) s, and with vegas the events take "
-        rf"about ({number}) s"
+    assert re.fullmatch(
+        r"the events take about [\d.e+-]+ s with vegas, too little to train for", found.reason
     )
-    said = re.fullmatch(pattern, found.reason)
+    assert [one.sampler for one in found.expected] == ["vegas"]
+
+
+def test_auto_does_not_train_where_that_takes_longer_than_it_saves_and_says_why_with_numbers() -> (
+    None
+):
+    found = integrated(ridges(), card_with("auto", 1_000_000, "run.n_events=5_000_000"))
+    assert [candidate.name for candidate in found.candidates] == ["vegas"]
+    said = re.fullmatch(
+        r"the events take about ([\d.e+-]+) s with vegas; training the flow would take about "
+        r"([\d.e+-]+) s, and the events then ([\d.e+-]+) s",
+        found.reason,
+    )
     assert said is not None, found.reason
-    assert float(said[1]) > float(said[2])
+    without, training, after = (float(number) for number in said.groups())
+    assert training + after > 0.8 * without
+    stays, plan = found.expected
+    assert (stays.n_steps, stays.training_s) == (0, 0)
+    assert plan.n_steps > 0
+    assert [without, training, after] == pytest.approx(
+        [stays.total_s, plan.training_s, plan.goal_s], rel=0.01
+    )
+
+
+def slow_ridges() -> Toy:
+    """So slow that a point saved is worth more than what the flow costs."""
+    return replace(ridges(), us_per_point=30.0)
 
 
 def test_auto_trains_for_many_events_and_takes_the_cheaper_sampler() -> None:
-    card = card_with("auto", 80, "run.n_events=1000000000")
-    found = integrated(ridges(), card)
+    card = card_with("auto", 80, "run.n_events=1_000_000_000")
+    found = integrated(slow_ridges(), card)
     assert [candidate.name for candidate in found.candidates] == ["vegas", "flow"]
+    assert len(found.candidates[1].losses) == found.expected[1].n_steps
     seconds = [candidate.seconds_for(10**9, weighted=False) for candidate in found.candidates]
     assert found.chosen is found.candidates[seconds.index(min(seconds))]
     said = re.fullmatch(
@@ -136,9 +162,10 @@ def test_auto_trains_for_many_events_and_takes_the_cheaper_sampler() -> None:
     assert [float(said[1]), float(said[2])] == pytest.approx(seconds, rel=0.01)
 
 
-def test_the_probe_of_auto_changes_nothing_that_is_learned() -> None:
-    probed = integrated(ridges(), card_with("auto", 80, "run.n_events=1000000000"))
-    direct = with_flow()
+def test_measuring_what_training_costs_changes_nothing_that_is_learned() -> None:
+    probed = integrated(slow_ridges(), card_with("auto", 80, "run.n_events=1_000_000_000"))
+    n_steps = probed.expected[1].n_steps
+    direct = integrated(ridges(), card_with("flow", n_steps))
     for mine, other in zip(probed.candidates, direct.candidates, strict=True):
         assert torch.equal(mine.measured.weights, other.measured.weights)
 
@@ -146,7 +173,9 @@ def test_the_probe_of_auto_changes_nothing_that_is_learned() -> None:
 def test_auto_takes_vegas_for_muon_pairs() -> None:
     card = read_card(find_card("ee_to_mumu"), ("run.n_estimate=20000",))
     assert card.run.sampler == "auto"
-    found = integrate(process("ee_to_mumu").integrand, card, SilentProgress(), StepClock())
+    found = integrate(
+        process("ee_to_mumu").integrand, card, Aids(progress=SilentProgress(), clock=StepClock())
+    )
     assert found.chosen.name == "vegas"
     assert found.chosen.measured.eps_uw.value > 0.9
 

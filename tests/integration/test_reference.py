@@ -10,8 +10,8 @@ from torch import Tensor
 from mlgen.cards import RunCard
 from mlgen.core import AmplitudeValue, EventBatch
 from mlgen.diagnostics.progress import SilentProgress
+from mlgen.integration.candidates import Candidate
 from mlgen.integration.generate import estimate, generate
-from mlgen.integration.integrator import Candidate
 from mlgen.integration.proposal import Proposal
 from mlgen.integration.reference import reference_sample
 from mlgen.physics.variations import SCALES

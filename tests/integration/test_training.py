@@ -12,14 +12,23 @@ from mlgen.errors import GenerationError
 from mlgen.events.unweighting import effective_sample_size
 from mlgen.integration.adapt import adapt_grid
 from mlgen.integration.estimate import ChannelSums
+from mlgen.integration.learner import teach
 from mlgen.integration.proposal import Proposal, channel_weight, draw
-from mlgen.integration.training import Training, train
+from mlgen.integration.training import SamplerLearner, Training
 from mlgen.samplers.flow import CouplingFlow
 from mlgen.samplers.vegas import VegasGrid
-from tests.integration.toys import nothing, ridges
+from tests.integration.toys import Toy, nothing, ridges
 from tests.laws import check_estimate
 
 VEGAS = VegasCard(n_points=4000, n_iterations=3, n_bins=16)
+
+
+def learned(
+    flow: CouplingFlow, toy: Toy, fractions: torch.Tensor, card: FlowCard, seed: int
+) -> Training:
+    learner = SamplerLearner(flow, fractions, card, seed, budget=0.001)
+    teach(learner, toy, seed, SilentProgress())
+    return learner.finish()
 
 
 def trained(
@@ -39,7 +48,7 @@ def trained(
     flow = CouplingFlow(grid, card, random_stream(seed, "initialise", 0))
     if shares:
         fractions = torch.tensor(shares, dtype=torch.float64)
-    return flow, train(flow, toy, fractions, card, seed, SilentProgress())
+    return flow, learned(flow, toy, fractions, card, seed)
 
 
 long_training = cache(trained)
@@ -108,7 +117,6 @@ def test_a_seed_fixes_what_is_learned_and_another_seed_changes_it() -> None:
 def test_there_are_exactly_as_many_steps_as_the_card_says(n_steps: int) -> None:
     _, training = trained(2.0, 1, n_steps)
     assert len(training.losses) == n_steps
-    assert training.n_calls > 0
 
 
 def test_training_on_nothing_is_an_error() -> None:
@@ -116,7 +124,7 @@ def test_training_on_nothing_is_an_error() -> None:
     flow = CouplingFlow(VegasGrid.uniform(1, 2, 4), card, torch.Generator().manual_seed(1))
     fractions = torch.ones(1, dtype=torch.float64)
     with pytest.raises(GenerationError, match="none of 512 points passes the cuts"):
-        train(flow, nothing(), fractions, card, 1, SilentProgress())
+        learned(flow, nothing(), fractions, card, 1)
 
 
 def test_a_training_that_diverges_stops_with_the_step_where_it_did() -> None:
@@ -126,4 +134,4 @@ def test_a_training_that_diverges_stops_with_the_step_where_it_did() -> None:
     grid = VegasGrid.uniform(toy.n_channels, toy.n_dim, 8)
     flow = CouplingFlow(grid, card, torch.Generator().manual_seed(seed))
     with pytest.raises(GenerationError, match="at training step"):
-        train(flow, toy, fractions, card, seed, SilentProgress())
+        learned(flow, toy, fractions, card, seed)

@@ -14,9 +14,10 @@ from mlgen.build import Process
 from mlgen.campaign.run_record import StepClock
 from mlgen.core import Evaluation, EventBatch, PhaseSpacePoints, random_stream
 from mlgen.diagnostics.progress import SilentProgress
+from mlgen.integration.candidates import Integration
 from mlgen.integration.estimate import ratios_of_means
 from mlgen.integration.generate import generate
-from mlgen.integration.integrator import Integration, integrate
+from mlgen.integration.integrator import Aids, integrate
 from mlgen.physics.pdf import find_set
 from tests.integration.toys import process
 
@@ -30,7 +31,7 @@ VARIED = "weights.scale_variations=true"
 
 
 def integrated(made: Process) -> Integration:
-    return integrate(made.integrand, made.card, SilentProgress(), StepClock())
+    return integrate(made.integrand, made.card, Aids(progress=SilentProgress(), clock=StepClock()))
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +26,8 @@ class Toy:
     integrals: tuple[float, ...]
     n_dim: int = 2
     n_flat: int = 1
+    us_per_point: float = 0.0
+    """How long a point takes at least, microseconds of wall-clock time."""
     sizes: list[int] = field(default_factory=list)
     """The number of points of each call so far."""
 
@@ -39,6 +42,7 @@ class Toy:
     def __call__(self, r: Tensor, channel: Tensor) -> Evaluation:
         assert r.shape == (len(channel), self.n_dim + self.n_flat)
         self.sizes.append(len(channel))
+        time.sleep(self.us_per_point * 1e-6 * len(channel))
         values = torch.stack([f(r[:, : self.n_dim]) for f in self.functions], dim=1)
         value = values.gather(1, channel[:, None])[:, 0]
         return Evaluation(value=value, n_calls=int((value != 0).sum()))

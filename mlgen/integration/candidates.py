@@ -1,0 +1,115 @@
+"""Samplers that were tried, what fresh points say of them, and what they are wanted for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mlgen.cards import RunCard
+from mlgen.integration.generate import Estimate
+from mlgen.integration.proposal import Proposal
+from mlgen.samplers.module import SamplerModule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A sampler, frozen, and what fresh points say of it."""
+
+    name: str
+    sampler: SamplerModule
+    proposal: Proposal
+    measured: Estimate
+    losses: tuple[float, ...] = ()
+    """Of each optimizer step."""
+    efficiencies: tuple[float, ...] = ()
+    """eps_uw of the points of each round of training, before they were trained on."""
+
+    def proposal_for(self, weighted: bool) -> Proposal:
+        """What events are drawn from: for unweighting, channels come in proportion to their w_max."""
+        if weighted:
+            return self.proposal
+        return Proposal(sampler=self.sampler, fractions=self.measured.unweighting_fractions)
+
+    def seconds_for(self, n_events: int, weighted: bool) -> float:
+        """What that many events would take, by measurement; for weighted ones, as many effective ones."""
+        yield_per_point = self.measured.ess if weighted else self.measured.eps_uw.value
+        return n_events / yield_per_point * self.measured.us_per_point * 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expectation:
+    """What is expected of a sampler before it is used."""
+
+    sampler: str
+    n_steps: int
+    """Optimizer steps."""
+    training_s: float
+    """Wall-clock seconds to train it, 0 where that is done."""
+    goal_s: float
+    """Wall-clock seconds from there to the goal."""
+
+    @property
+    def total_s(self) -> float:
+        return self.training_s + self.goal_s
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Integration:
+    """The samplers that were tried, and the one that was chosen."""
+
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate
+    reason: str
+    """Why."""
+    n_calls: int
+    """Matrix elements computed so far."""
+    expected: tuple[Expectation, ...] = ()
+    """Without training and with it, before anything was trained, where the choice was left to the run."""
+    warnings: tuple[str, ...] = ()
+    """What went wrong on the way, and what was done instead."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Goal:
+    """What a sampler is wanted for."""
+
+    name: str
+    """In the plural, for people: `the events`."""
+    seconds: Callable[[Candidate], float]
+    """What it would take with a candidate."""
+    yield_of: Callable[[float, float], float] = lambda eps_uw, ess: ess / (1 - ess)
+    """How much a point is worth, by eps_uw and ess; the default for errors of an integral."""
+
+    @classmethod
+    def of(cls, run: RunCard) -> Goal:
+        """The events that a card asks for."""
+        return cls(
+            name="the events",
+            seconds=lambda c: c.seconds_for(run.n_events, run.weighted),
+            yield_of=lambda eps_uw, ess: ess if run.weighted else eps_uw,
+        )
+
+
+MAX_PULL = 5.0
+"""Standard deviations between two samplers' cross sections, beyond which one has lost a region."""
+MIN_RELATIVE_ESS = 0.5
+"""With less than this part of the effective sample size of VEGAS, a learned sampler has drifted."""
+
+
+def drift(vegas: Candidate, learned: Candidate) -> str | None:
+    """What shows that a sampler is worse than where it started from, None where nothing does."""
+    ours, theirs = learned.measured, vegas.measured
+    difference = ours.sums.mean - theirs.sums.mean
+    error = math.hypot(ours.sums.error, theirs.sums.error)
+    if abs(difference) > MAX_PULL * error:
+        return (
+            f"the {learned.name} has lost a part of phase space: it gives {ours.sums.mean:.5g} ± "
+            f"{ours.sums.error:.2g} pb, {vegas.name} {theirs.sums.mean:.5g} ± {theirs.sums.error:.2g} pb"
+        )
+    if ours.ess < MIN_RELATIVE_ESS * theirs.ess:
+        return (
+            f"the {learned.name} has drifted: its effective sample size is {ours.ess:.3g}, that of "
+            f"{vegas.name} {theirs.ess:.3g}"
+        )
+    return None

@@ -1,0 +1,159 @@
+"""Which sampler to use, and how long to train it: what the card asks for, or what pays.
+
+Training pays where it costs less time than it saves. What it costs is measured; what it gains follows
+from a learning curve: of the logarithm of the inverse efficiency of VEGAS, n steps leave the share
+
+    g(n) = 1 / (1 + sqrt(n / n_half)),
+
+which describes the processes of `benchmarks/` with n_half from 25 to 3000. Before training n_half is
+taken as `CAUTIOUS_HALF`; while it goes on, points that were not yet trained on tell.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from mlgen.integration.candidates import Candidate, Expectation, Goal
+
+CAUTIOUS_HALF = 1000.0
+"""Steps that halve ln(1 / eps_uw), before anything is known."""
+
+MARGIN = 0.8
+"""Training must be expected to leave less than this part of the time that VEGAS would take."""
+
+LENGTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+"""Lengths of training that are considered, in units of that of the card."""
+
+FIRST_VERDICT = 0.1
+"""The share of the training after which it is first asked whether it still pays."""
+
+
+class Policy(ABC):
+    """Decides whether a sampler is trained, for how long, and which one is used in the end."""
+
+    n_steps: int
+    """Optimizer steps that are planned; 0: it is not trained."""
+    reason: str
+    """Why that many."""
+    expected: tuple[Expectation, ...] = ()
+    """What the decision rests on."""
+
+    @abstractmethod
+    def goes_on(self, n_done: int, eps_uw: float) -> bool:
+        """Whether to go on after so many steps, with the efficiency of points not trained on."""
+
+    @abstractmethod
+    def choose(self, vegas: Candidate, learned: Candidate) -> tuple[Candidate, str]:
+        """The sampler to use, and why."""
+
+
+class AsAsked(Policy):
+    """What the card names is trained and used."""
+
+    reason = "the card asks for it"
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+
+    def goes_on(self, n_done: int, eps_uw: float) -> bool:
+        return True
+
+    def choose(self, vegas: Candidate, learned: Candidate) -> tuple[Candidate, str]:
+        return learned, self.reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Costs:
+    """What a learned sampler costs, wall-clock, measured before it is trained."""
+
+    us_per_point: float
+    """Of drawing and evaluating a point."""
+    s_per_step: float
+    """Of an optimizer step, with the points that are drawn for it."""
+
+
+class WherePays(Policy):
+    """A sampler is trained where and as long as it is expected to reach a goal sooner than VEGAS."""
+
+    def __init__(
+        self, goal: Goal, vegas: Candidate, learner: str, costs: Costs | None, n_steps: int
+    ) -> None:
+        """Plan the training that is expected to reach the goal soonest.
+
+        Args:
+            vegas: as measured.
+            learner: the name of the sampler that would be trained.
+            costs: None where it was not worth measuring them.
+            n_steps: the card's.
+        """
+        self._goal, self._vegas, self._learner, self._costs = goal, vegas, learner, costs
+        without = goal.seconds(vegas)
+        stays = Expectation(sampler=vegas.name, n_steps=0, training_s=0.0, goal_s=without)
+        self.expected, self.n_steps = (stays,), 0
+        self.reason = f"{goal.name} take about {without:.3g} s with {vegas.name}"
+        if costs is None:
+            self.reason += ", too little to train for"
+            return
+        lengths = {max(1, round(length * n_steps)) for length in LENGTHS}
+        plan = min(
+            (self._after(n, CAUTIOUS_HALF, costs) for n in sorted(lengths)),
+            key=lambda expectation: expectation.total_s,
+        )
+        self.expected = (stays, plan)
+        self.reason += (
+            f"; training the {learner} would take about {plan.training_s:.3g} s, and "
+            f"{goal.name} then {plan.goal_s:.3g} s"
+        )
+        if plan.total_s < MARGIN * without:
+            self.n_steps = plan.n_steps
+
+    def goes_on(self, n_done: int, eps_uw: float) -> bool:
+        if self._costs is None or n_done < FIRST_VERDICT * self.n_steps:
+            return True
+        n_half = observed_half(n_done, self._vegas.measured.eps_uw.value, eps_uw)
+        end = self._after(self.n_steps, n_half, self._costs)
+        # What training took so far is gone either way.
+        to_go = (1 - n_done / self.n_steps) * end.training_s + end.goal_s
+        if to_go < self._goal.seconds(self._vegas):
+            return True
+        self.reason = (
+            f"given up after {n_done} steps with eps_uw = {eps_uw:.3g}: {self._goal.name} would "
+            f"take about {to_go:.3g} s more with the {self._learner}, "
+            f"{self._goal.seconds(self._vegas):.3g} s with {self._vegas.name}"
+        )
+        return False
+
+    def choose(self, vegas: Candidate, learned: Candidate) -> tuple[Candidate, str]:
+        seconds = {candidate.name: self._goal.seconds(candidate) for candidate in (vegas, learned)}
+        chosen = min((vegas, learned), key=lambda candidate: seconds[candidate.name])
+        said = ", ".join(f"{took:.3g} s with {name}" for name, took in seconds.items())
+        return chosen, f"{self._goal.name} take about {said}"
+
+    def _after(self, n_steps: int, n_half: float, costs: Costs) -> Expectation:
+        """What is expected of a training of so many steps."""
+        measured, yield_of = self._vegas.measured, self._goal.yield_of
+        eps_uw, ess = measured.eps_uw.value, measured.ess
+        share = remaining(n_steps, n_half)
+        gain = yield_of(eps_uw**share, ess**share) / yield_of(eps_uw, ess)
+        price = costs.us_per_point / measured.us_per_point
+        return Expectation(
+            sampler=self._learner,
+            n_steps=n_steps,
+            training_s=n_steps * costs.s_per_step,
+            goal_s=self._goal.seconds(self._vegas) * price / gain,
+        )
+
+
+def remaining(n_steps: float, n_half: float) -> float:
+    """g(n): the share of ln(1 / eps_uw) that is left."""
+    return 1 / (1 + math.sqrt(n_steps / n_half)) if n_half < math.inf else 1.0
+
+
+def observed_half(n_steps: int, before: float, now: float) -> float:
+    """n_half from the efficiency before training and after some steps; infinite where nothing was gained."""
+    if not 0 < before < now:
+        return math.inf
+    gain = math.log(before) / math.log(min(now, 1 - 1e-6)) - 1
+    return n_steps / gain**2
