@@ -26,7 +26,10 @@ MARGIN = 0.8
 LENGTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Lengths of training that are considered, in units of that of the card."""
 
-FIRST_VERDICT = 0.1
+LITTLE = 0.02
+"""Training is not given up for less than this part of the time that VEGAS would take."""
+
+FIRST_VERDICT = 0.25
 """The share of the training after which it is first asked whether it still pays."""
 
 
@@ -41,8 +44,8 @@ class Policy(ABC):
     """What the decision rests on."""
 
     @abstractmethod
-    def goes_on(self, n_done: int, eps_uw: float) -> bool:
-        """Whether to go on after so many steps, with the efficiency of points not trained on."""
+    def goes_on(self, n_done: int, n_seen: float, eps_uw: float) -> bool:
+        """Whether to go on after `n_done` steps, where points drawn after `n_seen` have this efficiency."""
 
     @abstractmethod
     def choose(self, vegas: Candidate, learned: Candidate) -> tuple[Candidate, str]:
@@ -57,7 +60,7 @@ class AsAsked(Policy):
     def __init__(self, n_steps: int) -> None:
         self.n_steps = n_steps
 
-    def goes_on(self, n_done: int, eps_uw: float) -> bool:
+    def goes_on(self, n_done: int, n_seen: float, eps_uw: float) -> bool:
         return True
 
     def choose(self, vegas: Candidate, learned: Candidate) -> tuple[Candidate, str]:
@@ -109,19 +112,20 @@ class WherePays(Policy):
         if plan.total_s < MARGIN * without:
             self.n_steps = plan.n_steps
 
-    def goes_on(self, n_done: int, eps_uw: float) -> bool:
+    def goes_on(self, n_done: int, n_seen: float, eps_uw: float) -> bool:
         if self._costs is None or n_done < FIRST_VERDICT * self.n_steps:
             return True
-        n_half = observed_half(n_done, self._vegas.measured.eps_uw.value, eps_uw)
+        n_half = observed_half(n_seen, self._vegas.measured.eps_uw.value, eps_uw)
         end = self._after(self.n_steps, n_half, self._costs)
         # What training took so far is gone either way.
-        to_go = (1 - n_done / self.n_steps) * end.training_s + end.goal_s
-        if to_go < self._goal.seconds(self._vegas):
+        still = (1 - n_done / self.n_steps) * end.training_s
+        to_go, without = still + end.goal_s, self._goal.seconds(self._vegas)
+        if to_go < without or still < LITTLE * without:
             return True
         self.reason = (
             f"given up after {n_done} steps with eps_uw = {eps_uw:.3g}: {self._goal.name} would "
-            f"take about {to_go:.3g} s more with the {self._learner}, "
-            f"{self._goal.seconds(self._vegas):.3g} s with {self._vegas.name}"
+            f"take about {to_go:.3g} s more with the {self._learner}, {without:.3g} s with "
+            f"{self._vegas.name}"
         )
         return False
 
@@ -151,7 +155,7 @@ def remaining(n_steps: float, n_half: float) -> float:
     return 1 / (1 + math.sqrt(n_steps / n_half)) if n_half < math.inf else 1.0
 
 
-def observed_half(n_steps: int, before: float, now: float) -> float:
+def observed_half(n_steps: float, before: float, now: float) -> float:
     """n_half from the efficiency before training and after some steps; infinite where nothing was gained."""
     if not 0 < before < now:
         return math.inf

@@ -131,8 +131,10 @@ class _Integrator:
 
     def _teach(self, learner: SamplerLearner, policy: Policy) -> None:
         def is_wanted() -> bool:
-            n_done = len(learner.losses)
-            return n_done == 0 or policy.goes_on(n_done, learner.efficiencies[-1])
+            if learner.n_rounds == 0:
+                return True
+            n_done, n_seen = len(learner.losses), learner.n_steps_before_kept
+            return policy.goes_on(n_done, n_seen, learner.efficiencies[-1])
 
         aids, seed = self._aids, self._card.run.seed
         teach(learner, self._integrand, seed, aids.progress, aids.checkpoints, is_wanted)

@@ -20,6 +20,7 @@ unweighting pays for.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,8 @@ from torch import Tensor
 from mlgen.cards import FlowCard
 from mlgen.core import TrainingBatch
 from mlgen.integration.proposal import channel_weight
+
+MAX_ORDER = 50.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,3 +100,29 @@ def best_fractions(weight: Tensor, channel: Tensor, n_channels: int, order: floa
     moment = channel.bincount(scaled, minlength=n_channels) / n_points
     share = moment.pow(1 / order)
     return share / share.sum()
+
+
+def visible_order(weight: Tensor, share: float) -> float:
+    """The largest order whose moment is not the work of a few points.
+
+    Point i carries the part w_i^a of the moment of order a. Their effective number,
+    (sum w^a)² / sum w^2a, falls with a: where it is small, training follows the noise of a few points.
+
+    Args:
+        weight: (n,), zeros included.
+        share: the least effective number, in units of n.
+
+    Returns:
+        order: between 2 and `MAX_ORDER`.
+    """
+    log_weight = weight.abs()[weight != 0].log()
+    log_n = math.log(share * len(weight))
+    low, high = 2.0, MAX_ORDER
+    for _ in range(12):
+        order = (low + high) / 2
+        sums = [torch.logsumexp(k * order * log_weight, 0) for k in (1, 2)]
+        if 2 * float(sums[0]) - float(sums[1]) > log_n:
+            low = order
+        else:
+            high = order
+    return low

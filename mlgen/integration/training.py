@@ -16,7 +16,7 @@ from mlgen.events.unweighting import find_w_max_by_channel
 from mlgen.integration.adapt import share_of_points
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.learner import Learner, LearnerState
-from mlgen.integration.losses import best_fractions, objective, renyi_divergence
+from mlgen.integration.losses import best_fractions, objective, renyi_divergence, visible_order
 from mlgen.integration.proposal import Proposal, channel_weight
 from mlgen.integration.replay import Replay
 from mlgen.samplers.module import SamplerModule
@@ -32,6 +32,7 @@ DECAY_FROM = 0.5
 """From here on the learning rate falls."""
 
 MAX_GRADIENT_NORM = 5.0
+VISIBLE = 0.05
 AVERAGING = 0.995
 """Decay, per step, of the running mean of the weights that training returns."""
 
@@ -79,6 +80,7 @@ class SamplerLearner(Learner):
         self._optimizer = torch.optim.Adam(sampler.parameters(), lr=card.learning_rate)
         self._average = {k: v.detach().clone() for k, v in sampler.named_parameters()}
         self.losses: list[float] = []
+        self.orders: list[float] = []
         self.efficiencies: list[float] = []
         self._progress = 0.0
 
@@ -93,6 +95,12 @@ class SamplerLearner(Learner):
     @property
     def progress(self) -> float:
         return self._progress
+
+    @property
+    def n_steps_before_kept(self) -> float:
+        """Steps that came before the points that are kept were drawn, on average."""
+        n_kept = min(self.n_rounds, KEPT_ROUNDS)
+        return STEPS_PER_ROUND * (self.n_rounds - (n_kept + 1) / 2)
 
     @property
     def proposal(self) -> Proposal:
@@ -157,6 +165,10 @@ class SamplerLearner(Learner):
         n_channels = self.sampler.n_channels
         self._sums = _faded(self._sums, ChannelSums.of(batch, n_channels))
         self._fractions = share_of_points(self._sums.root_mean_squares)
+        kept = self._replay.points
+        ratio = channel_weight(kept) / self._target[kept.channel]
+        self._visible = visible_order(ratio, VISIBLE)
+        self.orders.append(min(self._visible, self._objective.order(self._progress)))
         self.efficiencies.append(_efficiency(self._replay.points, n_channels, self._budget))
         if self._objective.stratified:
             order = self._objective.order(self._progress)
@@ -168,7 +180,7 @@ class SamplerLearner(Learner):
     def _step(self, part: TrainingBatch) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = self._card.learning_rate * _learning_rate(self._progress)
-        order = self._objective.order(self._progress)
+        order = min(self._visible, self._objective.order(self._progress))
         loss = loss_of(self.sampler, part, order, self._target)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
