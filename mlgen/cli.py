@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -97,8 +99,9 @@ def run_command(
 
       mlgen run pp_to_eej --set matrix_element.provider=pyamplicol
     """
-    from mlgen import api, show
-    from mlgen.diagnostics.progress import RichProgress
+    with _importing_for_good():
+        from mlgen import api, show
+        from mlgen.diagnostics.progress import RichProgress
 
     overrides = list(settings or [])
     options = {"n_events": n_events, "seed": seed, "sampler": sampler, "weighted": weighted or None}
@@ -108,6 +111,68 @@ def run_command(
     console = Console(stderr=True)
     result = api.run(read_card(find_card(card), overrides), output, progress=RichProgress(console))
     typer.echo(show.show_run(result.record, result.folder))
+
+
+@app.command("compare")
+def compare_command(
+    card: Annotated[str, typer.Argument(help="A card: a TOML file, or a name from `mlgen list`.")],
+    n_calls: Annotated[
+        int, typer.Option("--calls", help="Matrix elements that each sampler learns from.")
+    ] = 1_000_000,
+    n_points: Annotated[
+        int, typer.Option("--points", help="Fresh points of each: N of eps_uw(N, t).")
+    ] = 100_000,
+    seed: Annotated[int, typer.Option("--seed", help="Rules every random number.")] = 1,
+    samplers: Annotated[
+        str,
+        typer.Option(
+            help="Some of vegas-classic, vegas-stratified, grid, flow, madnis, with commas. [all]"
+        ),
+    ] = "",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write all numbers to this file.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Draw the weights into this folder.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override any key of the card."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Compare samplers: the vegas package, mlgen's grid and flow, madnis where it is installed.
+
+    Each learns from the same number of matrix elements, and is judged by fresh points. Times are
+    CPU seconds of one thread. docs/compare.md says how each is set up.
+
+    Examples:
+
+      mlgen compare pp_to_eej -o compared --json compared.json
+
+      mlgen compare gg_to_ttg --calls 200000 --samplers vegas-classic,flow
+    """
+    from mlgen import api
+    from mlgen.diagnostics import comparison, comparison_text
+    from mlgen.diagnostics.progress import RichProgress
+
+    wanted = comparison.ComparisonSettings(
+        n_calls=n_calls,
+        n_points=n_points,
+        seed=seed,
+        samplers=tuple(name for name in samplers.split(",") if name),
+    )
+    chosen = read_card(find_card(card), list(settings or []))
+    found = api.compare(chosen, wanted, RichProgress(Console(stderr=True)))
+    typer.echo(comparison_text.comparison_text(found))
+    if json_file is not None:
+        comparison.write_json(found, json_file)
+    if output is not None:
+        from mlgen.diagnostics.comparison_plots import write_plots
+
+        output.mkdir(parents=True, exist_ok=True)
+        for path in write_plots(found, output):
+            typer.echo(path)
 
 
 @app.command("list")
@@ -151,6 +216,23 @@ def show_command(
     from mlgen import show
 
     typer.echo(show.show(what))
+
+
+@contextmanager
+def _importing_for_good() -> Iterator[None]:
+    """Keep the garbage collector away from what is imported, now and when the process ends.
+
+    Else it looks through all of torch and matplotlib again and again: 0.8 s of CPU time in all.
+    """
+    if "torch" in sys.modules:  # a caller's process, whose objects are its own
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _toml(value: object) -> str:

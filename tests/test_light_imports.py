@@ -33,3 +33,12 @@ def test_a_run_waits_only_for_what_every_run_uses() -> None:
 def test_the_tests_above_notice_a_heavy_import() -> None:
     assert "torch" in imported_by("import mlgen; mlgen.run")
     assert "pylhe" in imported_by("import mlgen.events.check")
+
+
+def test_a_run_collects_garbage_again_but_not_among_what_it_imported() -> None:
+    code = (
+        "import gc; from mlgen.cli import run_arguments; run_arguments(['run', 'no_such_card']); "
+        "print(gc.isenabled(), gc.get_freeze_count() > 100_000)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.split() == ["True", "True"]
