@@ -321,9 +321,10 @@ def logit_gradient(
         of_x[start : start + n] = work[OF_X : OF_X + n]
         for t in range(n):
             work[OF_X + t] = -work[OF_X + t]  # now towards the lower edge
-        for side in range(2):
-            of_sizes = of_logits[side * n_bins : (side + 1) * n_bins, start : start + n]
-            size_gradient(side == 1, n, shares[side], work, of_sizes)
+        rows = OF_X, OF_W, LOW_FROM, SIZE_FROM, SCALE_FROM
+        size_gradient(rows, start, n, shares[0], work, of_logits[:n_bins])
+        rows = OF_Y, OF_H, LOW_TO, SIZE_TO, SCALE_TO
+        size_gradient(rows, start, n, shares[1], work, of_logits[n_bins : 2 * n_bins])
         for k in range(n_bins + 1):
             row, at = of_logits[2 * n_bins + k, start : start + n], np.float32(k)
             for t in range(n):
@@ -333,24 +334,24 @@ def logit_gradient(
 
 @compiled
 def size_gradient(
-    of_heights: bool, n: int, shares: Floats, work: Floats, of_logits: Floats
+    rows: Any, start: int, n: int, shares: Floats, work: Floats, of_logits: Floats
 ) -> None:
-    """Gradients towards the logits (n_bins, n) of sizes, through the edge and the size of the bin."""
-    n_bins = len(shares)
-    least = np.float32(MIN_SIZE / n_bins)
-    low, size, scale = (
-        (LOW_TO, SIZE_TO, SCALE_TO) if of_heights else (LOW_FROM, SIZE_FROM, SCALE_FROM)
+    """Gradients towards the logits of sizes, through the lower edge and the size of the bin."""
+    below, inside, low, size, factor = (
+        work[rows[0] : rows[0] + n],
+        work[rows[1] : rows[1] + n],
+        work[rows[2] : rows[2] + n],
+        work[rows[3] : rows[3] + n],
+        work[rows[4] : rows[4] + n],
     )
-    of_low, of_size = (OF_Y, OF_H) if of_heights else (OF_X, OF_W)
     index, mean = work[INDEX : INDEX + n], work[EDGE : EDGE + n]
-    below, inside = work[of_low : of_low + n], work[of_size : of_size + n]
+    least = np.float32(MIN_SIZE / len(shares))
     for t in range(n):
-        mean[t] = below[t] * (work[low + t] - index[t] * least)
+        mean[t] = below[t] * (low[t] - index[t] * least)
     for t in range(n):
-        mean[t] = (mean[t] + inside[t] * (work[size + t] - least)) / KEPT
-    factor = work[scale : scale + n]
-    for k in range(n_bins):
-        row, share, at = of_logits[k], shares[k], np.float32(k)
+        mean[t] = (mean[t] + inside[t] * (size[t] - least)) / KEPT
+    for k in range(len(shares)):
+        row, share, at = of_logits[k, start : start + n], shares[k], np.float32(k)
         for t in range(n):
             towards = below[t] if at < index[t] else F0
             towards += inside[t] if at == index[t] else F0
@@ -361,14 +362,16 @@ def size_gradient(
 
 
 @compiled
-def find_knot(value: Any, knots: Floats) -> Any:
-    """Where the last knot stands that is not above a value, by bisection."""
-    at, n_bins = 0, len(knots) - 1
+def find_knots(points: Floats, which: Ints, table: Floats, at: Ints) -> None:
+    """Where in the rows of a table the last knots stand that are not above the points (n,)."""
+    at[:] = 0
+    n_bins = table.shape[1] - 1
     while n_bins > 1:
         half = n_bins // 2
-        at += half if value >= knots[at + half] else 0
+        # All points before the next step: the processor need not guess where each will go.
+        for t in range(len(points)):
+            at[t] += half * (points[t] >= table[which[t], at[t] + half])
         n_bins -= half
-    return at
 
 
 @compiled
@@ -383,20 +386,21 @@ def map_by_table(
     log_slope: Floats,
 ) -> None:
     """`table_spline` or `table_spline_inverse` of the points (n,), into moved and log_slope."""
-    for t in range(len(points)):
-        i = which[t]
-        k = find_knot(points[t], ys[i] if inverse else xs[i])
-        w, h = xs[i, k + 1] - xs[i, k], ys[i, k + 1] - ys[i, k]
-        if inverse:
-            to, slope = solve_bin(
-                points[t], xs[i, k], w, ys[i, k], h, slopes[i, k], slopes[i, k + 1]
-            )
-        else:
-            to, slope = evaluate_bin(
-                points[t], xs[i, k], w, ys[i, k], h, slopes[i, k], slopes[i, k + 1]
-            )
-        moved[t] = BELOW_1 if to > BELOW_1 else to
-        log_slope[t] = -np.log(slope) if inverse else np.log(slope)
+    knots = np.empty(TILE, np.int64)
+    for start in range(0, len(points), TILE):
+        end = min(start + TILE, len(points))
+        find_knots(points[start:end], which[start:end], ys if inverse else xs, knots[: end - start])
+        for t in range(start, end):
+            i, k = which[t], knots[t - start]
+            x0, y0, d0, d1 = xs[i, k], ys[i, k], slopes[i, k], slopes[i, k + 1]
+            w, h = xs[i, k + 1] - x0, ys[i, k + 1] - y0
+            if inverse:
+                to, slope = solve_bin(points[t], x0, w, y0, h, d0, d1)
+                log_slope[t] = -np.log(slope)
+            else:
+                to, slope = evaluate_bin(points[t], x0, w, y0, h, d0, d1)
+                log_slope[t] = np.log(slope)
+            moved[t] = BELOW_1 if to > BELOW_1 else to
 
 
 @compiled
@@ -415,14 +419,17 @@ def table_gradient(
     """Gradients towards x (n,), ys and slopes, given those of y and log_slope (n,) of `table_spline`."""
     of_ys[:] = 0
     of_slopes[:] = 0
-    for t in range(len(x)):
-        i = which[t]
-        k = find_knot(x[t], xs[i])
-        w, h = xs[i, k + 1] - xs[i, k], ys[i, k + 1] - ys[i, k]
-        of_x[t], _, of_h, of_d0, of_d1 = gradient_in_bin(
-            x[t], xs[i, k], w, h, slopes[i, k], slopes[i, k + 1], of_y[t], of_log[t]
-        )
-        of_ys[i, k] += of_y[t] - of_h
-        of_ys[i, k + 1] += of_h
-        of_slopes[i, k] += of_d0
-        of_slopes[i, k + 1] += of_d1
+    knots = np.empty(TILE, np.int64)
+    for start in range(0, len(x), TILE):
+        end = min(start + TILE, len(x))
+        find_knots(x[start:end], which[start:end], xs, knots[: end - start])
+        for t in range(start, end):
+            i, k = which[t], knots[t - start]
+            w, h = xs[i, k + 1] - xs[i, k], ys[i, k + 1] - ys[i, k]
+            of_x[t], _, of_h, of_d0, of_d1 = gradient_in_bin(
+                x[t], xs[i, k], w, h, slopes[i, k], slopes[i, k + 1], of_y[t], of_log[t]
+            )
+            of_ys[i, k] += of_y[t] - of_h
+            of_ys[i, k + 1] += of_h
+            of_slopes[i, k] += of_d0
+            of_slopes[i, k + 1] += of_d1
