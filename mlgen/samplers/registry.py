@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 
 import torch
 from torch import Tensor
@@ -20,9 +21,15 @@ The shapes of what it learns follow from the grid's shape and the card alone.
 """
 
 
+@cache
+def _registered() -> EntryPoints:
+    # To search what is installed takes tens of milliseconds.
+    return entry_points(group="mlgen.samplers")
+
+
 def sampler_names() -> tuple[str, ...]:
     """The registered samplers."""
-    return tuple(sorted(entry_points(group="mlgen.samplers").names))
+    return tuple(sorted(_registered().names))
 
 
 def check_sampler_name(name: str) -> None:
@@ -45,8 +52,7 @@ def start_sampler(
         CardError: no such sampler.
     """
     check_sampler_name(name)
-    found = entry_points(group="mlgen.samplers", name=name)
-    factory: SamplerFactory = next(iter(found)).load()
+    factory: SamplerFactory = _registered()[name].load()
     return factory(grid, card, rng)
 
 
