@@ -93,8 +93,8 @@ class Goal:
 
 MAX_PULL = 5.0
 """Standard deviations between two samplers' cross sections, beyond which one has lost a region."""
-MIN_RELATIVE_ESS = 0.5
-"""With less than this part of the effective sample size of VEGAS, a learned sampler has drifted."""
+MAX_RELATIVE_SQUARE = 2.0
+"""With weights whose mean square is larger than this many times that of VEGAS, a learned sampler has drifted."""
 
 
 def drift(vegas: Candidate, learned: Candidate) -> str | None:
@@ -107,9 +107,18 @@ def drift(vegas: Candidate, learned: Candidate) -> str | None:
             f"the {learned.name} has lost a part of phase space: it gives {ours.sums.mean:.5g} ± "
             f"{ours.sums.error:.2g} pb, {vegas.name} {theirs.sums.mean:.5g} ± {theirs.sums.error:.2g} pb"
         )
-    if ours.ess < MIN_RELATIVE_ESS * theirs.ess:
+    # Not the effective sample size: where signs cancel, the integral in it is mostly noise.
+    square, least = _mean_square(learned), _mean_square(vegas)
+    if square > MAX_RELATIVE_SQUARE * least:
         return (
-            f"the {learned.name} has drifted: its effective sample size is {ours.ess:.3g}, that of "
-            f"{vegas.name} {theirs.ess:.3g}"
+            f"the {learned.name} has drifted: the mean square of its weights is {square / least:.3g} "
+            f"times that of {vegas.name}"
         )
     return None
+
+
+def _mean_square(candidate: Candidate) -> float:
+    """Of the weights of all channels together: the square of the integral over the effective sample size."""
+    per_channel = candidate.measured.sums.root_mean_squares.square()
+    drawn = candidate.proposal.fractions > 0
+    return float((per_channel[drawn] / candidate.proposal.fractions[drawn]).sum())
