@@ -1,48 +1,30 @@
 """The sampler pack: what a run has learned, in one file from which events can be made.
 
-It plays the role of a gridpack. A pack is a zip file of JSON and safetensors, so that loading
-one runs no code; equal content gives equal bytes.
+It plays the role of a gridpack.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 import mlgen
-from mlgen.campaign.run_record import json_text, write_bytes_atomically
+from mlgen.campaign.archive import Archive, ArchiveKind, write_archive
 from mlgen.errors import PackError
 
-SCHEMA = "mlgen-pack"
 SCHEMA_VERSION = 1
 SUFFIX = ".mlgen.zip"
 
-_INDEX = "pack.json"
-# What zipfile raises on damaged bytes, beside its own error (Python 3.11 to 3.14).
-_DAMAGE = (
-    zipfile.BadZipFile,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    UnicodeDecodeError,
-    ValueError,
-    struct.error,
-    zlib.error,
+_KIND = ArchiveKind(
+    title="sampler pack",
+    index="pack.json",
+    schema="mlgen-pack",
+    schema_version=SCHEMA_VERSION,
+    folder="samplers",
 )
 
 
@@ -97,13 +79,7 @@ def write_pack(path: Path, pack: Pack) -> None:
         PackError: a sampler's name cannot be the name of a file.
         MlgenError: a number is NaN or infinite.
     """
-    members = {
-        _member(name): safetensors.torch.save(_contiguous(sampler.tensors))
-        for name, sampler in sorted(pack.samplers.items())
-    }
-    index = {
-        "schema": SCHEMA,
-        "schema_version": SCHEMA_VERSION,
+    table = {
         "mlgen_version": pack.mlgen_version,
         "process": pack.process,
         "seed": pack.seed,
@@ -115,16 +91,15 @@ def write_pack(path: Path, pack: Pack) -> None:
                 "config": sampler.config,
                 "fraction": list(sampler.fraction),
                 "w_max": list(sampler.w_max),
-                "tensors": _member(name),
+                "tensors": _KIND.member(name),
             }
             for name, sampler in pack.samplers.items()
         },
         "tables": pack.tables,
         "card": pack.card,
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
     }
-    members = {_INDEX: json_text(index, _INDEX).encode()} | members
-    write_bytes_atomically(path, _zip(members))
+    tensors = {name: sampler.tensors for name, sampler in pack.samplers.items()}
+    write_archive(path, _KIND, table, tensors)
 
 
 def read_pack(path: Path) -> Pack:
@@ -134,72 +109,15 @@ def read_pack(path: Path) -> Pack:
         PackError: the file cannot be read, is no pack, is damaged, or was written by a newer
             mlgen in a form that this one does not know.
     """
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
-    except OSError as error:
-        raise PackError(f"{path}: cannot be read ({error.strerror})") from error
-    except _DAMAGE as error:
-        raise PackError(f"{path}: no sampler pack, or a damaged one: {error}") from error
-    with archive:
-        index = _read_index(path, archive)
-        try:
-            return _assemble(path, archive, index)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise PackError(
-                f"{path}: damaged: {_INDEX} is not as mlgen writes it: {error}"
-            ) from error
+    return Archive(path, _KIND).assemble(_assemble)
 
 
-def _member(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise PackError(f"samplers.{name}: expected a name of letters, digits, _ and -")
-    return f"samplers/{name}.safetensors"
-
-
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # safetensors 0.8 refuses tensors that share memory, and each here is written for itself.
-    return {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())
-    }
-
-
-def _zip(members: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in members.items():
-            # The date and the system of the writer would make equal packs differ.
-            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            entry.create_system = 3
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, content)
-    return buffer.getvalue()
-
-
-def _read_index(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
-    if _INDEX not in archive.namelist():
-        raise PackError(f"{path}: no sampler pack: it holds no {_INDEX}")
-    try:
-        index = json.loads(archive.read(_INDEX))
-    except _DAMAGE as error:
-        raise PackError(f"{path}: damaged: {_INDEX} cannot be read: {error}") from error
-    if not isinstance(index, dict) or index.get("schema") != SCHEMA:
-        raise PackError(f"{path}: no sampler pack: {_INDEX} is of another program")
-    version = index.get("schema_version")
-    if not isinstance(version, int):
-        raise PackError(f"{path}: damaged: schema_version = {version!r}: expected an integer")
-    if version > SCHEMA_VERSION:
-        raise PackError(
-            f"{path}: written by mlgen {index.get('mlgen_version')} in form {version}; "
-            f"mlgen {mlgen.__version__} reads forms up to {SCHEMA_VERSION}: update mlgen"
-        )
-    return index
-
-
-def _assemble(path: Path, archive: zipfile.ZipFile, index: dict[str, Any]) -> Pack:
+def _assemble(archive: Archive) -> Pack:
+    index = archive.index
     samplers = {
         name: PackedSampler(
             config=entry["config"],
-            tensors=_read_tensors(path, archive, entry["tensors"], index["sha256"]),
+            tensors=archive.tensors(name),
             fraction=tuple(entry["fraction"]),
             w_max=tuple(entry["w_max"]),
         )
@@ -216,18 +134,3 @@ def _assemble(path: Path, archive: zipfile.ZipFile, index: dict[str, Any]) -> Pa
         tables=index["tables"],
         mlgen_version=index["mlgen_version"],
     )
-
-
-def _read_tensors(
-    path: Path, archive: zipfile.ZipFile, member: str, checksums: Mapping[str, str]
-) -> dict[str, Tensor]:
-    try:
-        content = archive.read(member)
-    except _DAMAGE as error:
-        raise PackError(f"{path}: damaged: {member} cannot be read: {error}") from error
-    if hashlib.sha256(content).hexdigest() != checksums[member]:
-        raise PackError(f"{path}: damaged: {member} does not have the checksum that {_INDEX} names")
-    try:
-        return safetensors.torch.load(content)
-    except SafetensorError as error:
-        raise PackError(f"{path}: damaged: {member} is no safetensors file: {error}") from error
