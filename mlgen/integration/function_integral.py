@@ -134,6 +134,8 @@ class FunctionIntegral(Integral):
     chosen: Candidate
     reason: str
     """Why it was chosen."""
+    warnings: tuple[str, ...]
+    """What went wrong on the way, and what was done instead."""
 
     @property
     def is_reached(self) -> bool:
@@ -226,6 +228,7 @@ def integrate_function(
         candidates=found.candidates,
         chosen=chosen,
         reason=found.reason,
+        warnings=found.warnings,
     )
 
 
