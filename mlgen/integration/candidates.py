@@ -55,6 +55,17 @@ class Expectation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingCurve:
+    """How training went."""
+
+    sampler: str
+    losses: tuple[float, ...]
+    """Of each optimizer step."""
+    efficiencies: tuple[float, ...]
+    """eps_uw of the points of each round, `STEPS_PER_ROUND` steps, before they were trained on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Integration:
     """The samplers that were tried, and the one that was chosen."""
 
@@ -68,6 +79,8 @@ class Integration:
     """Without training and with it, before anything was trained, where the choice was left to the run."""
     warnings: tuple[str, ...] = ()
     """What went wrong on the way, and what was done instead."""
+    curve: TrainingCurve | None = None
+    """How training went, also where it failed or was given up; None where there was none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,13 @@ from mlgen.cards import SamplingCard
 from mlgen.core import Clock, Evaluation, Integrand, Progress, random_stream
 from mlgen.errors import TrainingFailed
 from mlgen.integration.adapt import adapt_grid
-from mlgen.integration.candidates import Candidate, Goal, Integration, drift
+from mlgen.integration.candidates import (
+    Candidate,
+    Goal,
+    Integration,
+    TrainingCurve,
+    drift,
+)
 from mlgen.integration.choosing import AsAsked, Costs, Policy, WherePays
 from mlgen.integration.generate import estimate
 from mlgen.integration.learner import NO_CHECKPOINTS, Checkpoints, teach
@@ -66,6 +72,7 @@ class _Integrator:
     def __init__(self, integrand: Integrand[Evaluation], card: SamplingCard, aids: Aids) -> None:
         self._integrand, self._card, self._aids = integrand, card, aids
         self._n_calls = 0
+        self._curve: TrainingCurve | None = None
 
     def run(self, goal: Goal) -> Integration:
         card, aids = self._card, self._aids
@@ -90,6 +97,7 @@ class _Integrator:
             n_calls=self._n_calls,
             expected=policy.expected,
             warnings=(warning,) if warning else (),
+            curve=self._curve,
         )
 
     def _policy(self, name: str, goal: Goal, vegas: Candidate, sampler: SamplerModule) -> Policy:
@@ -118,6 +126,9 @@ class _Integrator:
             return None, f"training the {name} failed: {failure}; {VEGAS} is used instead"
         finally:
             self._n_calls += learner.n_calls
+            self._curve = TrainingCurve(
+                sampler=name, losses=tuple(learner.losses), efficiencies=tuple(learner.efficiencies)
+            )
         if learner.progress < 1:
             return None, ""
         trained = learner.finish()
@@ -146,6 +157,8 @@ class _Integrator:
                 self._integrand, proposal, self._card.run, name, self._aids.progress
             )
         self._n_calls += measured.n_calls
+        us_per_point = self._aids.checkpoints.settle(f"{name}.us_per_point", measured.us_per_point)
+        measured = replace(measured, us_per_point=us_per_point)
         return Candidate(name=name, sampler=sampler, proposal=proposal, measured=measured)
 
     def _costs(self, sampler: SamplerModule, proposal: Proposal) -> Costs:
@@ -168,4 +181,8 @@ class _Integrator:
             torch.autograd.grad(loss, list(sampler.parameters()), allow_unused=True)
             spent.append(time.perf_counter() - started)
         drawn = flow.batch_size / flow.reuse * s_per_point
-        return Costs(us_per_point=1e6 * s_per_point, s_per_step=min(spent[1:]) + drawn)
+        settle = self._aids.checkpoints.settle
+        return Costs(
+            us_per_point=settle("costs.us_per_point", 1e6 * s_per_point),
+            s_per_step=settle("costs.s_per_step", min(spent[1:]) + drawn),
+        )

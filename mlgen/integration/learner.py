@@ -24,6 +24,8 @@ class LearnerState:
 
     tensors: Mapping[str, Tensor]
     numbers: Mapping[str, float]
+    n_calls: int = 0
+    """Matrix elements that were computed for it; whoever stores the state fills it in."""
 
 
 class Learner(ABC):
@@ -89,6 +91,9 @@ class Checkpoints(Protocol):
     def offer(self, learner: Learner) -> None:
         """Store the learner's state, if that was not done a few seconds ago."""
 
+    def settle(self, name: str, measured: float) -> float:
+        """A measured time that decisions rest on, or the one that was stored in its place."""
+
 
 class NoCheckpoints:
     """Stores nothing."""
@@ -98,6 +103,9 @@ class NoCheckpoints:
 
     def offer(self, learner: Learner) -> None:
         return None
+
+    def settle(self, name: str, measured: float) -> float:
+        return measured
 
 
 NO_CHECKPOINTS = NoCheckpoints()
@@ -121,6 +129,7 @@ def teach(
     """
     if (state := checkpoints.load(learner.purpose)) is not None:
         learner.restore(state)
+        learner.n_calls = state.n_calls
     with progress.step(learner.title, 1.0) as advance:
         done = 0.0
         while learner.progress < 1 and is_wanted():
