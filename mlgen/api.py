@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,6 +28,9 @@ from mlgen.integration.integrator import Aids
 from mlgen.integration.integrator import integrate as _integrate
 from mlgen.integration.reference import reference_sample
 from mlgen.outputs import Outcome, describe, write_events_and_pack, write_run_report
+
+if TYPE_CHECKING:
+    from mlgen.diagnostics.comparison import ComparisonResult, ComparisonSettings
 
 N_REFERENCE = 20_000
 """Weighted points that the plots compare the events with."""
@@ -88,6 +92,33 @@ def run(
     except MlgenError as error:
         _record_failure(error, card, target, clock)
         raise
+
+
+def compare(
+    card: Card | Path | str,
+    settings: ComparisonSettings | None = None,
+    progress: Progress | None = None,
+) -> ComparisonResult:
+    """mlgen's samplers beside the vegas package and madnis, on the integrand of a card.
+
+    Args:
+        card: a card, the path of one, or the name of one that comes with mlgen.
+        settings: how much is compared; None: the defaults.
+
+    Raises:
+        MlgenError: one of its children says what is wrong.
+    """
+    from mlgen.diagnostics import comparison
+
+    settings = settings or comparison.ComparisonSettings()
+    comparison.check_installed(settings.samplers)
+    card = _chosen_card(card, None, None)
+    progress = progress or SilentProgress()
+    with _one_thread():
+        integrand = build(card, progress).integrand
+        return comparison.compare_samplers(
+            integrand, card, settings, progress, card.process.definition, "pb"
+        )
 
 
 def _run(card: Card, folder: Path, progress: Progress, clock: StepClock) -> RunResult:

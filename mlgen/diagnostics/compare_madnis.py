@@ -36,8 +36,8 @@ BATCH_SIZE_PER_CHANNEL = 128
 """Of more than one channel."""
 LEARNING_RATE = 3e-3
 """The largest of the one-cycle schedule."""
-BUFFERED_STEPS = 2
-"""Steps on buffered samples after each on fresh ones."""
+BUFFERED_STEPS = 4
+"""Steps on buffered samples after each on fresh ones: four fifths, as MadGraph 7 has it."""
 BUFFER_CAPACITY = 102_400
 MIN_BUFFER_SIZE = 4096
 UNIFORM_CHANNEL_RATIO = 0.1

@@ -7,11 +7,14 @@ are all judged by the same functions. docs/compare.md says how each is set up.
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from mlgen.cards import Card
@@ -183,9 +186,35 @@ def measure(
     )
 
 
+def check_installed(samplers: Sequence[str]) -> None:
+    """Say so early where a package is not there.
+
+    Raises:
+        MissingExtra: what one of the samplers needs is not installed.
+    """
+    for name in samplers:
+        if name in _NEEDS:
+            _NEEDS[name]()
+
+
 def _contenders(card: Card, wanted: Sequence[str]) -> tuple[tuple[Contender, ...], tuple[str, ...]]:
     """Those that are to be compared, and notes on those that cannot be."""
-    everyone = (
+    check_installed(wanted)
+    chosen, notes = [], []
+    for contender in _everyone(card):
+        if wanted and contender.name not in wanted:
+            continue
+        try:
+            check_installed((contender.name,))
+        except MissingExtra as error:
+            notes.append(f"{contender.title}: left out, {error}")
+            continue
+        chosen.append(contender)
+    return tuple(chosen), tuple(notes)
+
+
+def _everyone(card: Card) -> Sequence[Contender]:
+    return (
         Contender(name="vegas-classic", title="vegas, classic", learn=partial(learn_vegas, False)),
         Contender(
             name="vegas-stratified", title="vegas, stratified", learn=partial(learn_vegas, True)
@@ -194,19 +223,6 @@ def _contenders(card: Card, wanted: Sequence[str]) -> tuple[tuple[Contender, ...
         Contender(name="flow", title="mlgen flow", learn=partial(learn_mlgen, "flow", card)),
         Contender(name="madnis", title="madnis", learn=learn_madnis),
     )
-    chosen, notes = [], []
-    for contender in everyone:
-        if wanted and contender.name not in wanted:
-            continue
-        try:
-            _NEEDS.get(contender.name, lambda: None)()
-        except MissingExtra as error:
-            if wanted:
-                raise
-            notes.append(f"{contender.title}: left out, {error}")
-            continue
-        chosen.append(contender)
-    return tuple(chosen), tuple(notes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -276,6 +292,17 @@ def to_table(comparison: ComparisonResult) -> dict[str, Any]:
         ],
         "notes": list(comparison.notes),
     }
+
+
+def write_json(comparison: ComparisonResult, path: Path) -> None:
+    """All numbers, to a file that has its name only when it is whole."""
+    partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        text = json.dumps(to_table(comparison), indent=2, allow_nan=False) + "\n"
+        partial_path.write_text(text, encoding="utf-8")
+        partial_path.replace(path)
+    finally:
+        partial_path.unlink(missing_ok=True)
 
 
 def _row(result: Result) -> dict[str, Any]:
