@@ -189,15 +189,16 @@ class VegasCard:
     n_bins: int = 128
     """Bins of each dimension."""
     n_iterations: int = 10
-    n_points: int = 50_000
-    """Points of an iteration, all channels together; 1000 for each channel that is not negligible where that is more."""
+    n_points: int = 0
+    """Points of an iteration, all channels together; 1000 for each channel that is not negligible where that is more. 0: 10,000 to 50,000, as many as suit the events that are asked for."""
     damping: float = 0.7
     """alpha of hep-ph/0211140: 0 leaves the grid as it is."""
 
     def __post_init__(self) -> None:
         require(self.n_bins >= 2, "vegas.n_bins", self.n_bins, "at least 2")
         require(self.n_iterations >= 1, "vegas.n_iterations", self.n_iterations, "at least 1")
-        require(self.n_points >= 100, "vegas.n_points", self.n_points, "at least 100")
+        few = self.n_points == 0 or self.n_points >= 100
+        require(few, "vegas.n_points", self.n_points, "0, or at least 100")
         require(self.damping >= 0, "vegas.damping", self.damping, "zero or a positive number")
 
 
@@ -213,6 +214,8 @@ class FlowCard:
     """Hidden layers of each block's network."""
     n_hidden: int = 64
     """Width of a hidden layer."""
+    start_from: str = ""
+    """A sampler pack (`NAME.mlgen.zip`) whose trained sampler training begins from, of a process with as many dimensions and channels; empty: training begins from the adapted grid."""
     loss: Literal["renyi", "stratified_variance", "variance", "kullback_leibler"] = "renyi"
     """What training minimises; `renyi`: a divergence whose order rises, so that the largest weights count more and more."""
     renyi_order: float = 12.0
@@ -224,7 +227,9 @@ class FlowCard:
     reuse: float = 4.0
     """How many steps use a point, on average: `n_steps` times `batch_size` over `reuse` points are drawn."""
     learning_rate: float = 3e-3
-    """The largest of the one-cycle schedule."""
+    """The largest one; it rises at the beginning, and falls in the second half."""
+    patience: int = 24
+    """Training comes to its end where the points of so many rounds, of 16 steps each, were no better than those before; 0: it does not."""
 
     def __post_init__(self) -> None:
         require(self.n_blocks >= 0, "flow.n_blocks", self.n_blocks, "zero or a positive number")
@@ -233,6 +238,7 @@ class FlowCard:
             require(value >= 1, f"flow.{name}", value, "at least 1")
         order = self.renyi_order
         require(1 <= order < math.inf, "flow.renyi_order", order, "a number from 1")
+        require(self.patience >= 0, "flow.patience", self.patience, "zero or a positive number")
         require(1 <= self.reuse < math.inf, "flow.reuse", self.reuse, "a number from 1")
         rate = self.learning_rate
         require(_positive(rate), "flow.learning_rate", rate, "a positive number")
@@ -252,17 +258,17 @@ class RunCard:
     """Write the points inside the cuts with their weights instead of unweighting."""
     chunk_size: int = 16_384
     """Points of a chunk, the unit of work and of random streams."""
-    n_estimate: int = 131_072
-    """Fresh points for the cross section, the efficiency and w_max of each sampler."""
+    n_estimate: int = 0
+    """Fresh points for the cross section, the efficiency and w_max of each sampler; 0: 65,536 to 262,144, as many as suit the events that are asked for."""
     overweight_budget: float = 0.001
     """t of eps_uw(N, t): the share of the cross section that w_max may leave as overweight."""
     max_points: int = 0
     """Give up after so many points; 0: a hundred times what the efficiency predicts."""
 
     def __post_init__(self) -> None:
-        for name in ("n_events", "chunk_size", "n_estimate"):
+        for name, least in (("n_events", 1), ("chunk_size", 1), ("n_estimate", 0)):
             value = getattr(self, name)
-            require(value >= 1, f"run.{name}", value, "at least 1")
+            require(value >= least, f"run.{name}", value, f"at least {least}")
         require(self.seed >= 0, "run.seed", self.seed, "zero or a positive number")
         budget = self.overweight_budget
         require(0 <= budget < 1, "run.overweight_budget", budget, "a fraction in [0, 1)")

@@ -143,7 +143,7 @@ def test_a_wrong_key_or_type_is_named_with_what_was_expected(
         ("weights.pdf_members=[0, -1]", "weights.pdf_members = -1: expected member numbers from 0"),
         ("vegas.n_bins=1", "vegas.n_bins = 1: expected at least 2"),
         ("vegas.n_iterations=0", "vegas.n_iterations = 0: expected at least 1"),
-        ("vegas.n_points=99", "vegas.n_points = 99: expected at least 100"),
+        ("vegas.n_points=99", "vegas.n_points = 99: expected 0, or at least 100"),
         ("vegas.damping=-0.5", "vegas.damping = -0.5: expected zero or a positive number"),
         ("flow.n_blocks=-1", "flow.n_blocks = -1: expected zero or a positive number"),
         ("flow.batch_size=0", "flow.batch_size = 0: expected at least 1"),

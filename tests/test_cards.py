@@ -129,6 +129,7 @@ OTHERS = {
     "weights.pdf_members": (1, 2, 100),
     "phase_space.maps": "rambo",
     "phase_space.prior": "propagators",
+    "vegas.n_points": 20_000,
     "flow.loss": "variance",
     "flow.renyi_order": 3.5,
     "run.overweight_budget": 0.25,

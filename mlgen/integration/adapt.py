@@ -1,4 +1,8 @@
-"""Adapt a VEGAS grid, and the share of the points that each channel gets."""
+"""Adapt a VEGAS grid, and the share of the points that each channel gets.
+
+Adapting for a few events is not worth as many points as adapting for many: unless the card says how
+many, a round takes a part of what the goal takes with the grid as it is.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from torch import Tensor
 from mlgen.cards import VegasCard
 from mlgen.core import Evaluation, Integrand, Progress, TrainingBatch
 from mlgen.errors import GenerationError
+from mlgen.integration.candidates import Goal
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.learner import (
     NO_CHECKPOINTS,
@@ -17,6 +22,7 @@ from mlgen.integration.learner import (
     teach,
 )
 from mlgen.integration.proposal import Proposal
+from mlgen.integration.quality import efficiency_of, ess_of
 from mlgen.samplers.vegas import GridStatistics, VegasGrid
 
 MIN_SHARE = 0.1
@@ -28,6 +34,12 @@ MAX_EVEN_SHARE = 0.25
 MIN_POINTS = 500
 """A grid is refined on this many points at least: on fewer, it would follow their noise, and shut
 regions out that are then missing from the estimate although its error looks small."""
+FEWEST, USUAL = 10_000, 50_000
+"""Points of a round where the card leaves that open: the least, and the most, which is also what a goal
+without a number of points gets."""
+SHARE_OF_GOAL = 0.1
+"""Points of a round, in units of those that the goal takes."""
+
 NEGLIGIBLE = 0.001
 """The smallest channels that together have this part of the spread are not given those points."""
 
@@ -44,8 +56,24 @@ class GridLearner(Learner):
     purpose = "adapt"
     title = "adapting VEGAS"
 
-    def __init__(self, n_channels: int, n_dim: int, card: VegasCard) -> None:
+    def __init__(
+        self,
+        n_channels: int,
+        n_dim: int,
+        card: VegasCard,
+        goal: Goal | None = None,
+        budget: float = 0.001,
+    ) -> None:
+        """Begin with a uniform grid.
+
+        Args:
+            goal: what the grid is wanted for, None where that is open.
+            budget: t, the overweight budget that it is judged by.
+        """
         self.grid = VegasGrid.uniform(n_channels, n_dim, card.n_bins)
+        self._goal, self._budget = goal, budget
+        self.n_points_to_goal: float | None = None
+        """How many points the goal would take with the grid that drew the last round."""
         self._card = card
         self._n_rounds = 0
         self._matters = torch.ones(n_channels, dtype=torch.bool)
@@ -61,7 +89,7 @@ class GridLearner(Learner):
 
     @property
     def n_points(self) -> int:
-        return max(self._card.n_points, 2 * MIN_POINTS * int(self._matters.sum()))
+        return max(self._n_points_of_round(), 2 * MIN_POINTS * int(self._matters.sum()))
 
     @property
     def proposal(self) -> Proposal:
@@ -86,15 +114,27 @@ class GridLearner(Learner):
         is_seen = sums.n_points >= MIN_POINTS - 1
         squares = self.grid.statistics(batch).squares * is_seen[:, None, None]
         self.grid = self.grid.refined(GridStatistics(squares=squares), self._card.damping)
+        if self._goal is not None:
+            eps_uw = efficiency_of(batch, self.grid.n_channels, self._budget)
+            self.n_points_to_goal = self._goal.n_points(eps_uw, ess_of(batch))
         self._spread = sums.root_mean_squares
         self._matters = _matters(self._spread)
         self._n_rounds += 1
         return f"{sums.mean:.5g} ± {sums.error:.2g} pb"
 
+    def _n_points_of_round(self) -> int:
+        if self._card.n_points:
+            return self._card.n_points
+        if self._goal is None or self._goal.amount is None:
+            return USUAL
+        if self.n_points_to_goal is None:
+            return FEWEST
+        return int(min(max(FEWEST, SHARE_OF_GOAL * self.n_points_to_goal), USUAL))
+
     def state(self) -> LearnerState:
         return LearnerState(
             tensors={"edges": self.grid.edges, "spread": self._spread},
-            numbers={"n_rounds": self._n_rounds},
+            numbers={"n_rounds": self._n_rounds, "n_points_to_goal": self.n_points_to_goal or 0.0},
         )
 
     def restore(self, state: LearnerState) -> None:
@@ -102,6 +142,7 @@ class GridLearner(Learner):
         self._spread = state.tensors["spread"]
         self._matters = _matters(self._spread)
         self._n_rounds = int(state.numbers["n_rounds"])
+        self.n_points_to_goal = state.numbers["n_points_to_goal"] or None
 
 
 def adapt_grid(

@@ -93,6 +93,12 @@ class Goal:
     """What it would take with a candidate."""
     yield_of: Callable[[float, float], float] = lambda eps_uw, ess: ess / (1 - ess)
     """How much a point is worth, by eps_uw and ess; the default for errors of an integral."""
+    amount: float | None = None
+    """How much is wanted, in the unit of `yield_of`, where that is known beforehand."""
+
+    def n_points(self, eps_uw: float, ess: float) -> float | None:
+        """How many points it takes, as far as that is known."""
+        return None if self.amount is None else self.amount / self.yield_of(eps_uw, ess)
 
     @classmethod
     def of(cls, run: RunCard) -> Goal:
@@ -101,6 +107,7 @@ class Goal:
             name="the events",
             seconds=lambda c: c.seconds_for(run.n_events, run.weighted),
             yield_of=lambda eps_uw, ess: ess if run.weighted else eps_uw,
+            amount=run.n_events,
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from mlgen.cards import SamplingCard
 from mlgen.core import Clock, Evaluation, Integrand, Progress, random_stream
 from mlgen.errors import TrainingFailed
-from mlgen.integration.adapt import adapt_grid
+from mlgen.integration.adapt import GridLearner
 from mlgen.integration.candidates import (
     Candidate,
     Goal,
@@ -28,6 +28,11 @@ from mlgen.samplers.module import SamplerModule
 from mlgen.samplers.registry import start_sampler
 
 VEGAS = "vegas"
+
+USUAL_ESTIMATE = 131_072
+"""Fresh points for a goal without a number of points, where the card leaves that open."""
+LEAST_ESTIMATE, MOST_ESTIMATE = 65_536, 262_144
+"""With fewer, w_max and the errors are not known well enough."""
 
 NOT_WORTH_MEASURING_S = 2.0
 """Nothing is trained for a goal that VEGAS reaches in this time."""
@@ -71,6 +76,7 @@ class _Integrator:
 
     def __init__(self, integrand: Integrand[Evaluation], card: SamplingCard, aids: Aids) -> None:
         self._integrand, self._card, self._aids = integrand, card, aids
+        self._run = card.run
         self._n_calls = 0
         self._curve: TrainingCurve | None = None
 
@@ -78,13 +84,12 @@ class _Integrator:
         card, aids = self._card, self._aids
         name = "flow" if card.run.sampler == "auto" else card.run.sampler
         with aids.clock.step("adapt"):
-            grid, fractions, n_calls = adapt_grid(
-                self._integrand, card.vegas, card.run.seed, aids.progress, aids.checkpoints
-            )
+            adapted = self._adapted(goal)
             rng = random_stream(card.run.seed, "initialise", 0)
-            sampler = aids.start or start_sampler(name, grid, card, rng)
-        self._n_calls += n_calls
-        vegas = self._measured(VEGAS, grid, fractions)
+            sampler = aids.start or start_sampler(name, adapted.grid, card, rng)
+        if not card.run.n_estimate:
+            self._run = replace(card.run, n_estimate=_n_estimate(adapted.n_points_to_goal))
+        vegas = self._measured(VEGAS, adapted.grid, adapted.fractions)
         policy = self._policy(name, goal, vegas, sampler)
         learned, warning = self._learned(name, sampler, vegas, policy)
         chosen, reason = vegas, warning or policy.reason
@@ -99,6 +104,15 @@ class _Integrator:
             warnings=(warning,) if warning else (),
             curve=self._curve,
         )
+
+    def _adapted(self, goal: Goal) -> GridLearner:
+        integrand, run = self._integrand, self._run
+        learner = GridLearner(
+            integrand.n_channels, integrand.n_dim, self._card.vegas, goal, run.overweight_budget
+        )
+        teach(learner, integrand, run.seed, self._aids.progress, self._aids.checkpoints)
+        self._n_calls += learner.n_calls
+        return learner
 
     def _policy(self, name: str, goal: Goal, vegas: Candidate, sampler: SamplerModule) -> Policy:
         n_steps = self._card.flow.n_steps
@@ -153,9 +167,7 @@ class _Integrator:
     def _measured(self, name: str, sampler: SamplerModule, fractions: Tensor) -> Candidate:
         proposal = Proposal(sampler=sampler, fractions=fractions)
         with self._aids.clock.step("estimate"):
-            measured = estimate(
-                self._integrand, proposal, self._card.run, name, self._aids.progress
-            )
+            measured = estimate(self._integrand, proposal, self._run, name, self._aids.progress)
         self._n_calls += measured.n_calls
         us_per_point = self._aids.checkpoints.settle(f"{name}.us_per_point", measured.us_per_point)
         measured = replace(measured, us_per_point=us_per_point)
@@ -186,3 +198,9 @@ class _Integrator:
             us_per_point=settle("costs.us_per_point", 1e6 * s_per_point),
             s_per_step=settle("costs.s_per_step", min(spent[1:]) + drawn),
         )
+
+
+def _n_estimate(n_points_to_goal: float | None) -> int:
+    if n_points_to_goal is None:
+        return USUAL_ESTIMATE
+    return int(min(max(LEAST_ESTIMATE, n_points_to_goal), MOST_ESTIMATE))

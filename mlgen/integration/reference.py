@@ -39,6 +39,7 @@ def reference_sample(
     bare = replace(pick, amplitude=_Undetailed(pick.integrand.groups), reweighting=Reweighting())
     batches: list[EventBatch] = []
     n_found, start = 0, 0
+    card = replace(card, n_estimate=len(candidate.measured.weights))
     for n, rng in estimate_chunks(card, candidate.name):
         batch, evaluation = draw(only_points, candidate.proposal, n, rng)
         weight = candidate.measured.weights[start : start + n] / batch.fraction

@@ -12,12 +12,12 @@ from torch import Tensor
 from mlgen.cards import FlowCard
 from mlgen.core import TrainingBatch, random_stream
 from mlgen.errors import GenerationError, TrainingFailed
-from mlgen.events.unweighting import find_w_max_by_channel
 from mlgen.integration.adapt import share_of_points
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.learner import Learner, LearnerState
 from mlgen.integration.losses import best_fractions, objective, renyi_divergence, visible_order
 from mlgen.integration.proposal import Proposal, channel_weight
+from mlgen.integration.quality import efficiency_of
 from mlgen.integration.replay import Replay
 from mlgen.samplers.module import SamplerModule
 
@@ -31,8 +31,12 @@ WARM_UP = 0.05
 DECAY_FROM = 0.5
 """From here on the learning rate falls."""
 
+COLLAPSED = 0.1
+"""A sampler has collapsed where eps_uw falls below this part of what it was at first."""
+
 MAX_GRADIENT_NORM = 5.0
-VISIBLE = 0.05
+VISIBLE = 0.02
+"""The order of the divergence stays where this part of the points, effectively, carries its moment."""
 AVERAGING = 0.995
 """Decay, per step, of the running mean of the weights that training returns."""
 
@@ -83,6 +87,7 @@ class SamplerLearner(Learner):
         self.orders: list[float] = []
         self.efficiencies: list[float] = []
         self._progress = 0.0
+        self._progress_per_step = 1 / card.n_steps
 
     @property
     def n_rounds(self) -> int:
@@ -109,8 +114,10 @@ class SamplerLearner(Learner):
     def learn(self, batch: TrainingBatch) -> str:
         self._replay.add(batch)
         self._watch(batch)
+        self._judge()
         rng = random_stream(self._seed, "replay", self.n_rounds)
-        n_steps = min(STEPS_PER_ROUND, self._card.n_steps - len(self.losses))
+        n_left = math.ceil((1 - self._progress) / self._progress_per_step - 1e-6)
+        n_steps = min(STEPS_PER_ROUND, n_left)
         for part in self._replay.parts(n_steps, self._card.batch_size, rng):
             self._step(part)
         return f"eps_uw {self.efficiencies[-1]:.3f}, loss {self.losses[-1]:.4f}"
@@ -142,7 +149,10 @@ class SamplerLearner(Learner):
         tensors |= {"fractions": self._fractions, "target": self._target}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         tensors["efficiencies"] = torch.tensor(self.efficiencies, dtype=torch.float64)
-        return LearnerState(tensors=tensors, numbers={"progress": self._progress})
+        return LearnerState(
+            tensors=tensors,
+            numbers={"progress": self._progress, "progress_per_step": self._progress_per_step},
+        )
 
     def restore(self, state: LearnerState) -> None:
         named = dict(self.sampler.named_parameters())
@@ -159,6 +169,7 @@ class SamplerLearner(Learner):
         self.losses = state.tensors["losses"].tolist()
         self.efficiencies = state.tensors["efficiencies"].tolist()
         self._progress = state.numbers["progress"]
+        self._progress_per_step = state.numbers["progress_per_step"]
 
     def _watch(self, batch: TrainingBatch) -> None:
         """Judge the sampler by points that are still held out, and share out the next ones."""
@@ -169,13 +180,33 @@ class SamplerLearner(Learner):
         ratio = channel_weight(kept) / self._target[kept.channel]
         self._visible = visible_order(ratio, VISIBLE)
         self.orders.append(min(self._visible, self._objective.order(self._progress)))
-        self.efficiencies.append(_efficiency(self._replay.points, n_channels, self._budget))
+        self.efficiencies.append(efficiency_of(self._replay.points, n_channels, self._budget))
         if self._objective.stratified:
             order = self._objective.order(self._progress)
             best = best_fractions(channel_weight(batch), batch.channel, n_channels, order)
             self._target = share_of_points((self._target + best) / 2)
         else:
             self._target = self._fractions
+
+    def _judge(self) -> None:
+        """Stop a sampler that has collapsed, and bring one to its end that learns no more."""
+        before, now = self.efficiencies[0], self.efficiencies[-1]
+        if now < COLLAPSED * before:
+            raise TrainingFailed(
+                f"eps_uw fell from {before:.3g} to {now:.3g} in {len(self.losses)} steps: the sampler "
+                "has collapsed; a smaller flow.learning_rate may help"
+            )
+        if self._has_stalled():
+            # What is left is the part in which the learning rate falls, in proportion.
+            self._progress_per_step = DECAY_FROM / len(self.losses)
+            self._progress = DECAY_FROM
+
+    def _has_stalled(self) -> bool:
+        """Whether the last rounds were no better than the best one before."""
+        patience = self._card.patience
+        if not 0 < patience < self.n_rounds or self._progress >= DECAY_FROM:
+            return False
+        return max(self.efficiencies[-patience:]) <= max(self.efficiencies[:-patience])
 
     def _step(self, part: TrainingBatch) -> None:
         for group in self._optimizer.param_groups:
@@ -191,7 +222,9 @@ class SamplerLearner(Learner):
             for name, parameter in self.sampler.named_parameters():
                 self._average[name].lerp_(parameter, share)
         self.losses.append(_finite(float(loss.detach()), len(self.losses)))
-        self._progress = min(1.0, len(self.losses) / self._card.n_steps)
+        self._progress += self._progress_per_step
+        if self._progress > 1 - self._progress_per_step / 2:
+            self._progress = 1.0
 
 
 def loss_of(sampler: SamplerModule, batch: TrainingBatch, order: float, target: Tensor) -> Tensor:
@@ -204,18 +237,6 @@ def loss_of(sampler: SamplerModule, batch: TrainingBatch, order: float, target: 
     log_prob = sampler.log_prob(batch.r[inside], batch.channel[inside])
     spread = torch.zeros_like(batch.value).index_put((inside,), log_prob.to(batch.value.dtype))
     return renyi_divergence(batch, spread, order, target[batch.channel])
-
-
-def _efficiency(held_out: TrainingBatch, n_channels: int, budget: float) -> float:
-    """eps_uw of points, by the densities that they were drawn from.
-
-    Those are older than what was learned from the points: nothing was learned by heart there.
-    """
-    weight, channel = channel_weight(held_out), held_out.channel
-    w_max = find_w_max_by_channel(weight, channel, n_channels, budget)
-    n_points = channel.bincount(minlength=n_channels).clamp(min=1)
-    sigma = channel.bincount(weight, minlength=n_channels) / n_points
-    return float(sigma.abs().sum() / w_max.sum())
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
