@@ -253,7 +253,8 @@ class AskTell:
         numbers = {f"learner.{name}": number for name, number in learned.numbers.items()}
         numbers |= {f"ledger.{name}": number for name, number in self._ledger.numbers().items()}
         numbers |= {"is_frozen": self.is_frozen, "is_grid": isinstance(self._sampler, VegasGrid)}
-        clones = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        whole = torch.contiguous_format
+        clones = {name: t.detach().clone(memory_format=whole) for name, t in tensors.items()}
         return LearnerState(tensors=clones, numbers=numbers | self._identity())
 
     def restore(self, state: LearnerState) -> None:
