@@ -16,6 +16,7 @@ from mlgen.integration.adapt import share_of_points
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.learner import Learner, LearnerState
 from mlgen.integration.losses import best_fractions, objective, renyi_divergence, visible_order
+from mlgen.integration.optimizer import AveragedAdam
 from mlgen.integration.proposal import Proposal, channel_weight
 from mlgen.integration.quality import efficiency_of
 from mlgen.integration.replay import Replay
@@ -34,11 +35,8 @@ DECAY_FROM = 0.5
 COLLAPSED = 0.1
 """A sampler has collapsed where eps_uw falls below this part of what it was at first."""
 
-MAX_GRADIENT_NORM = 5.0
 VISIBLE = 0.02
 """The order of the divergence stays where this part of the points, effectively, carries its moment."""
-AVERAGING = 0.995
-"""Decay, per step, of the running mean of the weights that training returns."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,13 +49,15 @@ class Training:
     """One for each optimizer step."""
     efficiencies: tuple[float, ...]
     """Of each round: eps_uw of the last rounds' points before they were trained on."""
+    orders: tuple[float, ...]
+    """Of each round: the order of the divergence that was minimised."""
 
 
 class SamplerLearner(Learner):
     """Fits a sampler to the integrand, in place.
 
-    In rounds, points are drawn from the sampler as it is and evaluated once, and optimizer steps made
-    on them and on those of the rounds before. The order of the Rényi divergence that is minimised
+    In rounds, points are drawn from the sampler, with the running mean of its parameters, and evaluated
+    once, and optimizer steps made on them and on those of the rounds before. The order of the Rényi divergence that is minimised
     rises from that of the variance to `card.renyi_order`: large orders see only the tail, and want a
     good start.
     """
@@ -81,8 +81,7 @@ class SamplerLearner(Learner):
         self._sums = ChannelSums.empty(sampler.n_channels)
         self._replay = Replay(KEPT_ROUNDS)
         self._budget = budget
-        self._optimizer = torch.optim.Adam(sampler.parameters(), lr=card.learning_rate)
-        self._average = {k: v.detach().clone() for k, v in sampler.named_parameters()}
+        self._optimizer = AveragedAdam(sampler)
         self.losses: list[float] = []
         self.orders: list[float] = []
         self.efficiencies: list[float] = []
@@ -118,36 +117,31 @@ class SamplerLearner(Learner):
         rng = random_stream(self._seed, "replay", self.n_rounds)
         n_left = math.ceil((1 - self._progress) / self._progress_per_step - 1e-6)
         n_steps = min(STEPS_PER_ROUND, n_left)
-        for part in self._replay.parts(n_steps, self._card.batch_size, rng):
-            self._step(part)
+        with self._optimizer.stepping():
+            for part in self._replay.parts(n_steps, self._card.batch_size, rng):
+                self._step(part)
         return f"eps_uw {self.efficiencies[-1]:.3f}, loss {self.losses[-1]:.4f}"
 
     def finish(self) -> Training:
-        """Freeze the sampler, with the running mean of its weights."""
-        with torch.no_grad():
-            for name, parameter in self.sampler.named_parameters():
-                parameter.copy_(self._average[name])
+        """Freeze the sampler."""
         self.sampler.requires_grad_(False)
         return Training(
             fractions=self._fractions,
             losses=tuple(self.losses),
             efficiencies=tuple(self.efficiencies),
+            orders=tuple(self.orders),
         )
 
     def lost(self, n_points: int) -> GenerationError:
         return TrainingFailed(f"none of {n_points} points passes the cuts: the sampler has drifted")
 
     def state(self) -> LearnerState:
-        named = dict(self.sampler.named_parameters())
-        tensors = {f"parameter.{name}": parameter.detach() for name, parameter in named.items()}
-        tensors |= {f"average.{name}": value for name, value in self._average.items()}
-        for name, parameter in named.items():
-            for key, value in self._optimizer.state[parameter].items():
-                tensors[f"adam.{key}.{name}"] = value
+        tensors = {f"adam.{name}": value for name, value in self._optimizer.state().items()}
         tensors |= {f"replay.{name}": value for name, value in self._replay.tensors().items()}
         tensors |= {f"sums.{f.name}": getattr(self._sums, f.name) for f in fields(self._sums)}
         tensors |= {"fractions": self._fractions, "target": self._target}
         tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        tensors["orders"] = torch.tensor(self.orders, dtype=torch.float64)
         tensors["efficiencies"] = torch.tensor(self.efficiencies, dtype=torch.float64)
         return LearnerState(
             tensors=tensors,
@@ -155,18 +149,12 @@ class SamplerLearner(Learner):
         )
 
     def restore(self, state: LearnerState) -> None:
-        named = dict(self.sampler.named_parameters())
-        with torch.no_grad():
-            for name, parameter in named.items():
-                parameter.copy_(state.tensors[f"parameter.{name}"])
-        self._average = _under("average.", state.tensors)
-        for key in ("step", "exp_avg", "exp_avg_sq"):
-            for name, value in _under(f"adam.{key}.", state.tensors).items():
-                self._optimizer.state[named[name]][key] = value
+        self._optimizer.restore(_under("adam.", state.tensors))
         self._replay.restore(_under("replay.", state.tensors))
         self._sums = ChannelSums(**_under("sums.", state.tensors))
         self._fractions, self._target = state.tensors["fractions"], state.tensors["target"]
         self.losses = state.tensors["losses"].tolist()
+        self.orders = state.tensors["orders"].tolist()
         self.efficiencies = state.tensors["efficiencies"].tolist()
         self._progress = state.numbers["progress"]
         self._progress_per_step = state.numbers["progress_per_step"]
@@ -177,13 +165,12 @@ class SamplerLearner(Learner):
         self._sums = _faded(self._sums, ChannelSums.of(batch, n_channels))
         self._fractions = share_of_points(self._sums.root_mean_squares)
         kept = self._replay.points
-        ratio = channel_weight(kept) / self._target[kept.channel]
-        self._visible = visible_order(ratio, VISIBLE)
-        self.orders.append(min(self._visible, self._objective.order(self._progress)))
-        self.efficiencies.append(efficiency_of(self._replay.points, n_channels, self._budget))
+        visible = visible_order(channel_weight(kept) / self._target[kept.channel], VISIBLE)
+        self.orders.append(min(visible, self._objective.order(self._progress)))
+        self.efficiencies.append(efficiency_of(kept, n_channels, self._budget))
         if self._objective.stratified:
-            order = self._objective.order(self._progress)
-            best = best_fractions(channel_weight(batch), batch.channel, n_channels, order)
+            weight, order = channel_weight(batch), self.orders[-1]
+            best = best_fractions(weight, batch.channel, n_channels, order)
             self._target = share_of_points((self._target + best) / 2)
         else:
             self._target = self._fractions
@@ -209,18 +196,9 @@ class SamplerLearner(Learner):
         return max(self.efficiencies[-patience:]) <= max(self.efficiencies[:-patience])
 
     def _step(self, part: TrainingBatch) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._card.learning_rate * _learning_rate(self._progress)
-        order = min(self._visible, self._objective.order(self._progress))
-        loss = loss_of(self.sampler, part, order, self._target)
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(self.sampler.parameters(), MAX_GRADIENT_NORM)
-        self._optimizer.step()
-        share = max(1 - AVERAGING, 1 / (1 + len(self.losses)))
-        with torch.no_grad():
-            for name, parameter in self.sampler.named_parameters():
-                self._average[name].lerp_(parameter, share)
+        loss = loss_of(self.sampler, part, self.orders[-1], self._target)
+        rate = self._card.learning_rate * _learning_rate(self._progress)
+        self._optimizer.step(loss, rate)
         self.losses.append(_finite(float(loss.detach()), len(self.losses)))
         self._progress += self._progress_per_step
         if self._progress > 1 - self._progress_per_step / 2:
