@@ -17,7 +17,7 @@ QUICK = (
 )
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["list"], ["check"], ["show"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["compare"], ["list"], ["check"], ["show"]])
 def test_every_command_explains_itself(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from mlgen.cards import Card, VegasCard
 from mlgen.core import Progress, TrainingBatch, random_stream
 from mlgen.diagnostics.contenders import NO_COST, FreshPoints, Learned, Meter
 from mlgen.diagnostics.progress import SilentProgress
+from mlgen.integration.adapt import USUAL
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.integrator import VEGAS, Aids, integrate
 from mlgen.integration.proposal import Proposal, channel_weight, draw
@@ -57,7 +58,7 @@ def _planned(card: Card, integrand: Meter, n_calls: int) -> Card:
 
     Points that pass become more while a grid adapts: a pilot tells how many do.
     """
-    vegas, flow = card.vegas, card.flow
+    vegas, flow = _with_points(card.vegas, card.vegas.n_points or USUAL), card.flow
     is_grid = card.run.sampler == VEGAS
     n_flow = 0.0 if is_grid else flow.n_steps * flow.batch_size / flow.reuse
     scale = n_calls / (vegas.n_iterations * vegas.n_points + n_flow)
