@@ -2,13 +2,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from mlgen.cards import FlowCard
 from mlgen.core import TrainingBatch
-from mlgen.integration.losses import renyi_divergence
+from mlgen.integration.losses import (
+    MAX_ORDER,
+    best_fractions,
+    objective,
+    renyi_divergence,
+    visible_order,
+)
 from tests.laws import check_estimate
 
 POWER, SIGMA = 0.7, 3.0
@@ -176,3 +184,86 @@ def test_points_outside_the_cuts_count_whatever_density_they_are_given(order: fl
     assert abs(gradients[0]) > 0.01
     without = renyi_divergence(full, log_density(full.r[:, 0], 0.5), order)
     assert losses[0] > float(without) + 0.1
+
+
+def two_shapes(power: float, n: int = 50_000) -> tuple[TrainingBatch, Tensor]:
+    """Two channels of different size and shape, with points drawn evenly, and the density of each."""
+    first, second = quadrature(n), quadrature(n)
+    value = torch.cat([first.value, 0.5 * second.value.square()])
+    channel = torch.arange(2).repeat_interleave(n)
+    r = torch.cat([first.r, second.r])
+    batch = TrainingBatch(
+        r=r,
+        channel=channel,
+        value=value,
+        log_q=torch.zeros_like(value),
+        fraction=torch.full_like(value, 0.5),
+    )
+    return batch, log_density(r[:, 0], power)
+
+
+@pytest.mark.parametrize("order", [2.0, 4.0, 12.0])
+def test_the_best_fractions_give_the_least_divergence(order: float) -> None:
+    batch, log_prob = two_shapes(0.3)
+    weight = batch.value * (-log_prob).exp()
+    # The moments of the density, from points of a uniform one.
+    drawn = replace(batch, log_q=torch.zeros_like(batch.log_q))
+    moments = torch.stack(
+        [(weight.pow(order) * log_prob.exp())[batch.channel == c].mean() for c in (0, 1)]
+    ).pow(1 / order)
+    best = moments / moments.sum()
+
+    def divergence(fractions: Tensor) -> float:
+        return float(renyi_divergence(drawn, log_prob, order, fractions[batch.channel]))
+
+    least = divergence(best)
+    sigma = sum(float(batch.value[batch.channel == c].mean()) for c in (0, 1))
+    expected = order / (order - 1) * math.log(float(moments.sum()) / sigma)
+    assert least == pytest.approx(expected, rel=1e-6)
+    for shift in (-0.05, 0.05):
+        other = best + torch.tensor([shift, -shift], dtype=torch.float64)
+        assert divergence(other) > least + 1e-4
+
+
+def test_the_best_fractions_are_found_from_the_weights_of_points() -> None:
+    rng = torch.Generator().manual_seed(1)
+    channel = (torch.rand(100_000, generator=rng) < 0.2).long()
+    weight = torch.rand(100_000, generator=rng, dtype=torch.float64)
+    weight[channel == 1] *= 3
+    # <(3 u)^a>^(1/a) is three times <u^a>^(1/a), however many points there are of each.
+    for order in (1.0, 2.0, 8.0):
+        found = best_fractions(weight, channel, 3, order)
+        assert found.tolist() == pytest.approx([0.25, 0.75, 0.0], abs=0.005)
+
+
+def test_an_order_is_visible_as_long_as_many_points_carry_its_moment() -> None:
+    rng = torch.Generator().manual_seed(1)
+    n, sigma = 200_000, 0.3
+    weight = (sigma * torch.randn(n, generator=rng, dtype=torch.float64)).exp()
+    weight[:1000] = 0
+    # Of a log-normal weight the effective number is n exp(-a² sigma²).
+    for share in (0.5, 0.1, 0.02):
+        expected = math.sqrt(-math.log(share)) / sigma
+        assert visible_order(weight, share) == pytest.approx(max(2.0, expected), rel=0.05)
+    assert visible_order(torch.ones(100, dtype=torch.float64), 0.02) == pytest.approx(
+        MAX_ORDER, rel=0.01
+    )
+    few = torch.full((1000,), 1e-3, dtype=torch.float64)
+    few[0] = 1
+    assert visible_order(few, 0.02) == 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "orders", "stratified"),
+    [
+        ("kullback_leibler", (1, 1), False),
+        ("variance", (2, 2), False),
+        ("stratified_variance", (2, 2), True),
+        ("renyi", (2, 12), True),
+    ],
+)
+def test_each_loss_has_its_orders(loss: Any, orders: tuple[float, float], stratified: bool) -> None:
+    found = objective(FlowCard(loss=loss))
+    assert (found.order(0), found.order(1)) == orders
+    assert found.order(0.5) == sum(orders) / 2
+    assert found.stratified == stratified

@@ -8,13 +8,13 @@ import torch
 from mlgen.cards import FlowCard, VegasCard
 from mlgen.core import Sampler, random_stream
 from mlgen.diagnostics.progress import SilentProgress
-from mlgen.errors import GenerationError
+from mlgen.errors import GenerationError, TrainingFailed
 from mlgen.events.unweighting import effective_sample_size
 from mlgen.integration.adapt import adapt_grid
 from mlgen.integration.estimate import ChannelSums
-from mlgen.integration.learner import teach
+from mlgen.integration.learner import LearnerState, teach
 from mlgen.integration.proposal import Proposal, channel_weight, draw
-from mlgen.integration.training import SamplerLearner, Training
+from mlgen.integration.training import STEPS_PER_ROUND, SamplerLearner, Training
 from mlgen.samplers.flow import CouplingFlow
 from mlgen.samplers.vegas import VegasGrid
 from tests.integration.toys import Toy, nothing, ridges
@@ -135,3 +135,63 @@ def test_a_training_that_diverges_stops_with_the_step_where_it_did() -> None:
     flow = CouplingFlow(grid, card, torch.Generator().manual_seed(seed))
     with pytest.raises(GenerationError, match="at training step"):
         learned(flow, toy, fractions, card, seed)
+
+
+def flat_learner(patience: int, n_steps: int = 400) -> tuple[SamplerLearner, Toy]:
+    """A learner of an integrand that its sampler has from the beginning."""
+    toy = Toy(functions=(lambda r: torch.ones_like(r[:, 0]),), integrals=(1.0,))
+    card = FlowCard(n_bins=4, n_hidden=8, batch_size=64, n_steps=n_steps, patience=patience)
+    flow = CouplingFlow(VegasGrid.uniform(1, 2, 4), card, torch.Generator().manual_seed(1))
+    return SamplerLearner(flow, torch.ones(1, dtype=torch.float64), card, 1, budget=0.001), toy
+
+
+def test_a_training_that_gains_nothing_ends_early_but_with_its_last_part() -> None:
+    learner, toy = flat_learner(patience=3)
+    teach(learner, toy, 1, SilentProgress())
+    # Three rounds after the first, and as many again in which the learning rate falls.
+    assert len(learner.losses) == 2 * 3 * STEPS_PER_ROUND
+    assert learner.progress == 1
+
+
+def test_a_training_without_patience_makes_all_its_steps() -> None:
+    learner, toy = flat_learner(patience=0)
+    teach(learner, toy, 1, SilentProgress())
+    assert len(learner.losses) == 400
+
+
+def test_a_training_that_still_gains_is_not_ended() -> None:
+    _, training = trained(2.0, 1, 200)
+    assert len(training.losses) == 200
+
+
+def test_a_sampler_that_collapses_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter((0.5, 0.4, 0.3, 0.04))
+    monkeypatch.setattr("mlgen.integration.training.efficiency_of", lambda *_: next(seen))
+    learner, toy = flat_learner(patience=0)
+    with pytest.raises(TrainingFailed, match=r"eps_uw fell from 0\.5 to 0\.04 in 48 steps"):
+        teach(learner, toy, 1, SilentProgress())
+
+
+def test_training_goes_on_from_its_state_as_if_nothing_had_happened() -> None:
+    whole, part, again = (ridge_learner() for _ in range(3))
+    teach(whole, ridges(), 1, SilentProgress())
+    teach(part, ridges(), 1, SilentProgress(), is_wanted=lambda: part.n_rounds < 3)
+    assert 0 < part.progress < 1
+    state = part.state()
+    again.restore(
+        LearnerState(
+            tensors={name: value.clone() for name, value in state.tensors.items()},
+            numbers=state.numbers,
+        )
+    )
+    teach(again, ridges(), 1, SilentProgress())
+    assert again.finish().losses == whole.finish().losses
+    for name, value in whole.sampler.state_dict().items():
+        assert torch.equal(value, again.sampler.state_dict()[name]), name
+    assert torch.equal(again.proposal.fractions, whole.proposal.fractions)
+
+
+def ridge_learner() -> SamplerLearner:
+    card = FlowCard(n_bins=4, n_hidden=8, batch_size=128, n_steps=100)
+    flow = CouplingFlow(VegasGrid.uniform(2, 2, 4), card, torch.Generator().manual_seed(1))
+    return SamplerLearner(flow, torch.full((2,), 0.5, dtype=torch.float64), card, 1, budget=0.001)
