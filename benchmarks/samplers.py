@@ -4,8 +4,9 @@
 
 One torch thread, CPU time, all samplers in one run. On a machine that others use too, CPU times
 vary by a factor of two: each number is the best of many short repeats, taken in turns, and the
-ratios to the first flow are what to compare between machines. madnis is timed where it is
-installed; `flow32` has the size of its default network.
+ratios are what to compare between machines. madnis is timed where it is installed; `flow32` has
+the size of its default network, and `flow32 torch` is the same without compiled splines. All are
+trained with the same optimizer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 
 from mlgen.cards import FlowCard
 from mlgen.core import Sampler
+from mlgen.samplers.compiled_splines import only_torch
 from mlgen.samplers.flow import CouplingFlow
 from mlgen.samplers.vegas import VegasGrid
 
@@ -31,7 +33,7 @@ except ImportError:
 
 N_DIMS = (4, 6, 10)
 N_EVENTS = 16_384
-BATCH_SIZES = (1024, 2048)
+BATCH_SIZES = (1024, 2048, 4096)
 N_VEGAS_BINS = 128
 
 Work = Callable[[], object]
@@ -48,11 +50,19 @@ def drawing(sampler: Sampler) -> Work:
     return draw
 
 
+def without_kernels(work: Work) -> Work:
+    def in_torch() -> None:
+        with only_torch():
+            work()
+
+    return in_torch
+
+
 def training(
     model: torch.nn.Module, log_prob: Callable[[torch.Tensor], torch.Tensor], r: torch.Tensor
 ) -> Work:
     """An optimizer step on the variance of weights, on points that are there already."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     value = torch.rand(len(r), generator=torch.Generator().manual_seed(2), dtype=r.dtype)
 
     def step() -> None:
@@ -89,6 +99,8 @@ def works(n_dim: int) -> dict[tuple[str, str], Work]:
         for name, flow in flows.items():
             log_prob = partial(flow.log_prob, channel=channel)
             timed[name, f"step{n}"] = training(flow, log_prob, r)
+    for quantity in ("draw", *(f"step{n}" for n in BATCH_SIZES)):
+        timed["flow32 torch", quantity] = without_kernels(timed["flow32", quantity])
     if MadnisFlow is not None:
         theirs = MadnisFlow(n_dim)
         timed["madnis", "draw"] = torch.no_grad()(
@@ -119,16 +131,16 @@ def best_cpu_seconds(timed: dict[tuple[str, str], Work], seconds: float) -> dict
 def main(json_path: Path | None, seconds: float) -> None:
     torch.set_num_threads(1)
     columns = ["draw", *(f"step{n}" for n in BATCH_SIZES)]
-    print(f"{'':10}{'events/s':>10}" + "".join(f"{c + ' ms':>13}" for c in columns[1:]))
+    print(f"{'':15}{'events/s':>10}" + "".join(f"{c + ' ms':>13}" for c in columns[1:]))
     results: dict[str, dict[str, float]] = {}
     for n_dim in N_DIMS:
         took = best_cpu_seconds(works(n_dim), seconds)
         results[str(n_dim)] = took
         print(f"{n_dim} dimensions")
-        for sampler in ("vegas", "flow", "flow32", "madnis"):
+        for sampler in ("vegas", "flow", "flow32", "flow32 torch", "madnis"):
             if f"{sampler}.draw" not in took:
                 continue
-            line = f"  {sampler:8}{N_EVENTS / took[f'{sampler}.draw']:10.3g}"
+            line = f"  {sampler:13}{N_EVENTS / took[f'{sampler}.draw']:10.3g}"
             for column in columns[1:]:
                 if (one := took.get(f"{sampler}.{column}")) is not None:
                     line += f"{1e3 * one:13.1f}"

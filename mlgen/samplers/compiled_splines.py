@@ -68,6 +68,57 @@ def table_spline_inverse(
     return splines.table_spline_inverse(y, which, xs, ys, slopes)
 
 
+def coupling_applies(columns: Tensor) -> bool:
+    """Whether `couple` can be asked for these points."""
+    return not torch.is_grad_enabled() and _applies(torch.float32, columns)
+
+
+def couple(
+    columns: Tensor,
+    channel: Tensor,
+    kept: Tensor,
+    moved: Tensor,
+    layers: Sequence[tuple[Tensor, Tensor]],
+    inverse: bool,
+) -> tuple[Tensor, Tensor]:
+    """A whole coupling block, without gradients: faster than network and splines one by one.
+
+    Args:
+        columns: (n_dim, n).
+        channel: (n,).
+        kept, moved: the dimensions that the network is given, and those that splines move.
+        layers: weights (n_out, n_in) and biases (n_out, 1), but (n_channels, n_out) of the first;
+            the outputs of the last are (n_logits, n_moved).
+
+    Returns:
+        The columns moved, and ln |det| (n,).
+    """
+    from mlgen.samplers import kernels  # numba takes a while to import
+
+    (weight, bias), *hidden, (last_weight, last_bias) = layers
+    n_hidden, n_moved = len(weight), len(moved)
+    hidden_weight, hidden_bias = (
+        weight.new_empty(0, n_hidden, n_hidden),
+        weight.new_empty(0, n_hidden),
+    )
+    if hidden:
+        hidden_weight, hidden_bias = map(torch.stack, zip(*hidden, strict=True))
+    # The logits of a dimension together.
+    last_weight = last_weight.view(-1, n_moved, n_hidden).transpose(0, 1).reshape(-1, n_hidden)
+    last_bias = last_bias.view(-1, n_moved).T.reshape(-1)
+    layer_arrays = [
+        (weight.contiguous(), bias.contiguous()),
+        (hidden_weight, hidden_bias.view(-1, n_hidden)),
+        (last_weight, last_bias),
+    ]
+    columns = columns.clone(memory_format=torch.contiguous_format)
+    log_det = columns.new_empty(columns.shape[1])
+    given: Any = _arrays(columns, channel.contiguous(), kept, moved)
+    given += [*(tuple(_arrays(*pair)) for pair in layer_arrays), inverse, log_det.numpy()]
+    kernels.couple(*given)
+    return columns, log_det
+
+
 def _applies(dtype: torch.dtype, *tensors: Tensor) -> bool:
     return (
         all(tensor.dtype == dtype and tensor.device.type == "cpu" for tensor in tensors)
@@ -124,7 +175,7 @@ class _Solve(Function):
 
 
 def _mapped(points: Tensor, parameters: Sequence[Tensor], inverse: bool) -> tuple[Tensor, Tensor]:
-    from mlgen.samplers import kernels  # numba takes a while to import
+    from mlgen.samplers import kernels
 
     kernel: Any = kernels.map_by_logits if len(parameters) == 1 else kernels.map_by_table
     moved, log_slope = torch.empty_like(points), torch.empty_like(points)

@@ -24,6 +24,8 @@ from torch.nn import functional as F
 
 from mlgen.cards import Card, FlowCard
 from mlgen.samplers.compiled_splines import (
+    couple,
+    coupling_applies,
     spline,
     spline_inverse,
     table_spline,
@@ -107,6 +109,10 @@ class ConditionNetwork(nn.Module):
         )
         nn.init.zeros_(self.others[-1].get_parameter("weight"))
 
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights and biases, from the first layer to the last."""
+        return [(layer.weight, layer.bias) for layer in (self.first, *self.others)]
+
     def forward(self, columns: Tensor, channel: Tensor) -> Tensor:
         """(n_in, n) in [0, 1] and (n,) to (n_out, n)."""
         columns = self.first(2 * columns - 1, channel)
@@ -147,6 +153,16 @@ class SplineCoupling(Flow):  # type: ignore[misc]  # normflows has no types
         map_points: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     ) -> tuple[Tensor, Tensor]:
         columns = z.T.to(self.network.first.weight.dtype)
+        if coupling_applies(columns):
+            columns, log_det = couple(
+                columns,
+                channel,
+                self.kept,
+                self.moved,
+                self.network.layers(),
+                inverse=map_points is spline_inverse,
+            )
+            return columns.T, log_det
         logits = self.network(columns.index_select(0, self.kept), channel)
         before = columns.index_select(0, self.moved)
         after, log_det = map_points(before.flatten(), logits.view(self.n_logits, -1))
@@ -182,7 +198,7 @@ class MarginalSpline(Flow):  # type: ignore[misc]  # normflows has no types
     def _move(
         self, z: Tensor, channel: Tensor, map_points: Callable[..., tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        columns = z.T.to(self.r_knots.dtype)
+        columns = z.T.to(self.r_knots.dtype).contiguous()
         which = channel * self.n_dim + torch.arange(self.n_dim, device=z.device)[:, None]
         tables = self.r_knots, partition(self.size_logits.T).T, self.log_slopes.exp()
         moved, log_det = map_points(columns.flatten(), which.flatten(), *tables)
@@ -200,25 +216,34 @@ class CouplingFlow(SamplerModule):
 
     def forward(self, u: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
         *blocks, marginal = [layer.forward for layer in self._flows()]
-        z, log_det = _in_tiles(blocks, u.T.contiguous().T, channel)
+        z, log_det = _in_tiles(blocks, self._columns(u), channel)
         r, log_step = marginal(z, channel)
         return r.to(u.dtype), log_step.add(log_det).to(u.dtype)
 
     def inverse(self, r: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
         marginal, *blocks = [layer.inverse for layer in reversed(self._flows())]
-        z, log_det = marginal(r.T.contiguous().T, channel)
-        u, log_step = _in_tiles(blocks, z, channel)
+        z, log_det = marginal(r, channel)
+        u, log_step = _in_tiles(blocks, self._columns(z), channel)
         return u.to(r.dtype), log_step.add(log_det).to(r.dtype)
 
     def _flows(self) -> list[Flow]:
         return list(self.layers)
+
+    def _columns(self, points: Tensor) -> Tensor:
+        """Points as the blocks work: in their precision, and dimension by dimension in memory."""
+        return points.T.to(self._flows()[0].network.first.weight.dtype).contiguous().T
 
 
 def _in_tiles(
     steps: Sequence[ContextMap], points: Tensor, channel: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Points (n, n_dim) after all the steps, and the sum of their log-dets (n,)."""
-    if torch.is_grad_enabled() or points.device.type != "cpu" or points.shape[0] <= TILE:
+    if (
+        torch.is_grad_enabled()
+        or points.device.type != "cpu"
+        or points.shape[0] <= TILE
+        or coupling_applies(points)
+    ):
         return _chain(steps, points, channel)
     tiles = zip(torch.split(points, TILE), torch.split(channel, TILE), strict=True)
     moved, log_dets = zip(*(_chain(steps, *tile) for tile in tiles), strict=True)

@@ -252,6 +252,38 @@ def prepare(
 
 
 @compiled
+def map_tile(
+    points: Floats, logits: Floats, inverse: bool, start: int, n: int, shares: Floats, work: Floats
+) -> None:
+    """Fill the rows TO and LOG too; see `prepare`."""
+    prepare(points, logits, inverse, start, n, shares, work)
+    if inverse:
+        for t in range(n):
+            work[TO + t], slope = solve_bin(
+                work[FROM + t],
+                work[LOW_TO + t],
+                work[SIZE_TO + t],
+                work[LOW_FROM + t],
+                work[SIZE_FROM + t],
+                work[D0 + t],
+                work[D1 + t],
+            )
+            work[LOG + t] = -log(slope)
+    else:
+        for t in range(n):
+            work[TO + t], slope = evaluate_bin(
+                work[FROM + t],
+                work[LOW_FROM + t],
+                work[SIZE_FROM + t],
+                work[LOW_TO + t],
+                work[SIZE_TO + t],
+                work[D0 + t],
+                work[D1 + t],
+            )
+            work[LOG + t] = log(slope)
+
+
+@compiled
 def map_by_logits(
     points: Floats, logits: Floats, inverse: bool, moved: Floats, log_slope: Floats
 ) -> None:
@@ -260,31 +292,7 @@ def map_by_logits(
     work = np.empty(N_WORK, np.float32)
     for start in range(0, len(points), TILE):
         n = min(TILE, len(points) - start)
-        prepare(points, logits, inverse, start, n, shares, work)
-        if inverse:
-            for t in range(n):
-                work[TO + t], slope = solve_bin(
-                    work[FROM + t],
-                    work[LOW_TO + t],
-                    work[SIZE_TO + t],
-                    work[LOW_FROM + t],
-                    work[SIZE_FROM + t],
-                    work[D0 + t],
-                    work[D1 + t],
-                )
-                work[LOG + t] = -log(slope)
-        else:
-            for t in range(n):
-                work[TO + t], slope = evaluate_bin(
-                    work[FROM + t],
-                    work[LOW_FROM + t],
-                    work[SIZE_FROM + t],
-                    work[LOW_TO + t],
-                    work[SIZE_TO + t],
-                    work[D0 + t],
-                    work[D1 + t],
-                )
-                work[LOG + t] = log(slope)
+        map_tile(points, logits, inverse, start, n, shares, work)
         for t in range(n):
             to = work[TO + t]
             moved[start + t] = BELOW_1_SINGLE if to > BELOW_1_SINGLE else to
@@ -356,6 +364,113 @@ def size_gradient(
             towards = below[t] if at < index[t] else F0
             towards += inside[t] if at == index[t] else F0
             row[t] = share[t] * factor[t] * (towards - mean[t])
+
+
+# --- whole coupling blocks -------------------------------------------------------------------
+
+
+@compiled
+def multiply(weight: Floats, rows: Floats, out: Floats) -> None:
+    """weight (n_out, n_in) times rows (n_in, TILE), into out.
+
+    Not `np.dot`: the library behind it starts threads of its own, which wait for each other.
+    """
+    n_in = weight.shape[1]
+    n_eights = n_in - n_in % 8
+    for j in range(len(weight)):
+        w, to = weight[j], out[j]
+        to[:] = F0
+        for k in range(0, n_eights, 8):
+            r0, r1, r2, r3 = rows[k], rows[k + 1], rows[k + 2], rows[k + 3]
+            r4, r5, r6, r7 = rows[k + 4], rows[k + 5], rows[k + 6], rows[k + 7]
+            w0, w1, w2, w3, w4, w5, w6, w7 = (
+                w[k], w[k + 1], w[k + 2], w[k + 3], w[k + 4], w[k + 5], w[k + 6], w[k + 7],
+            )  # fmt: skip
+            for t in range(TILE):
+                low = w0 * r0[t] + w1 * r1[t] + w2 * r2[t] + w3 * r3[t]
+                high = w4 * r4[t] + w5 * r5[t] + w6 * r6[t] + w7 * r7[t]
+                to[t] += low + high
+        for k in range(n_eights, n_in):
+            row, number = rows[k], w[k]
+            for t in range(TILE):
+                to[t] += number * row[t]
+
+
+@compiled
+def add_bias(rows: Floats, bias: Floats) -> None:
+    """Add to each row (TILE,) its number; clamp below at 0."""
+    for j in range(len(rows)):
+        row, number = rows[j], bias[j]
+        for t in range(TILE):
+            above = row[t] + number
+            row[t] = F0 if above < F0 else above
+
+
+@compiled
+def add_channel_bias(rows: Floats, bias: Floats, channel: Ints) -> None:
+    """Add to each row (TILE,) the numbers of the channels (n,), bias (n_channels, n_rows); clamp."""
+    for j in range(len(rows)):
+        row = rows[j]
+        for t in range(len(channel)):
+            above = row[t] + bias[channel[t], j]
+            row[t] = F0 if above < F0 else above
+
+
+@compiled
+def couple(
+    columns: Floats,
+    channel: Ints,
+    kept: Ints,
+    moved: Ints,
+    first: tuple[Floats, Floats],
+    hidden: tuple[Floats, Floats],
+    last: tuple[Floats, Floats],
+    inverse: bool,
+    log_det: Floats,
+) -> None:
+    """A coupling block of the columns (n_dim, n), in place; log_det (n,).
+
+    The layers are pairs of weight and bias: first (n_hidden, n_kept), (n_channels, n_hidden);
+    hidden (n_layers - 1, n_hidden, n_hidden), (n_layers - 1, n_hidden); last
+    (n_moved n_logits, n_hidden), (n_moved n_logits,), the logits of a dimension together.
+    """
+    n_logits = len(last[0]) // len(moved)
+    condition = np.zeros((len(kept), TILE), np.float32)
+    rows = np.zeros((len(first[0]), TILE), np.float32)
+    next_rows = np.zeros((len(first[0]), TILE), np.float32)
+    logits = np.empty((len(last[0]), TILE), np.float32)
+    shares = np.empty((2, n_logits // 3, TILE), np.float32)
+    work = np.empty(N_WORK, np.float32)
+    for start in range(0, columns.shape[1], TILE):
+        n = min(TILE, columns.shape[1] - start)
+        for i in range(len(kept)):
+            row, column = condition[i], columns[kept[i], start : start + n]
+            for t in range(n):
+                row[t] = F2 * column[t] - F1
+        multiply(first[0], condition, rows)
+        if len(first[1]) == 1:
+            add_bias(rows, first[1][0])
+        else:
+            add_channel_bias(rows, first[1], channel[start : start + n])
+        for layer in range(len(hidden[0])):
+            multiply(hidden[0][layer], rows, next_rows)
+            add_bias(next_rows, hidden[1][layer])
+            rows, next_rows = next_rows, rows
+        multiply(last[0], rows, logits)
+        log_det[start : start + n] = F0
+        for j in range(len(logits)):
+            row, number = logits[j], last[1][j]
+            for t in range(TILE):
+                row[t] += number
+        for i in range(len(moved)):
+            column = columns[moved[i], start : start + n]
+            of_column = logits[i * n_logits : (i + 1) * n_logits]
+            map_tile(column, of_column, inverse, 0, n, shares, work)
+            for t in range(n):
+                to = work[TO + t]
+                column[t] = BELOW_1_SINGLE if to > BELOW_1_SINGLE else to
+            for t in range(n):
+                log_det[start + t] += work[LOG + t]
 
 
 # --- splines of tables, point by point ---------------------------------------------------------

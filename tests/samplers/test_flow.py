@@ -80,6 +80,37 @@ def test_a_flow_of_float32_networks_is_the_float64_one_up_to_rounding(n_dim: int
     assert float((r - r_exact).abs().max()) > 1e-9
 
 
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+@pytest.mark.parametrize("n_channels", [1, 3])
+@pytest.mark.parametrize("n", [0, 1, 255, 257, 600])
+def test_whole_blocks_are_their_networks_and_splines_one_by_one(
+    n: int, n_channels: int, n_layers: int
+) -> None:
+    pytest.importorskip("numba")
+    settings = FlowCard(n_bins=7, n_hidden=20, n_layers=n_layers)
+    flow = fresh(random_grid(n_channels, 5, seed=1), settings)
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(n))
+    u = torch.rand(n, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    channel = torch.arange(n) % n_channels
+    for direction in (flow.forward, flow.inverse):
+        with torch.no_grad():
+            at_once, log_at_once = direction(u, channel)
+        stepwise, log_stepwise = direction(u, channel)
+        torch.testing.assert_close(at_once, stepwise.detach(), rtol=0, atol=1e-5)
+        torch.testing.assert_close(log_at_once, log_stepwise.detach(), rtol=0, atol=1e-3)
+
+
+def test_a_network_that_is_not_a_number_makes_no_points() -> None:
+    flow = randomised(4)
+    with torch.no_grad():
+        next(flow.parameters()).fill_(torch.nan)
+        u = torch.rand(300, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+        for direction in (flow.forward, flow.inverse):
+            _, log_det = direction(u, torch.arange(300) % 3)
+            assert bool(log_det.isnan().all())
+
+
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("n_dim", [1, 3, 6])
 def test_a_flow_of_float32_networks_is_a_map(n_dim: int) -> None:
