@@ -7,21 +7,25 @@ print(result.record.cross_section_pb, result.folder)
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from mlgen.build import build
+from mlgen.campaign.checkpoint import CHECKPOINT_FILE, RunCheckpoint, StoredRun, read_checkpoint
+from mlgen.campaign.run_folder import check_resumable, new_folder, remove_unfinished, sole_use
 from mlgen.campaign.run_record import RECORD_FILE, RunRecord, StepClock, card_table, versions
-from mlgen.card_files import find_card, read_card
+from mlgen.campaign.warm_start import read_warm_start
+from mlgen.card_files import card_from_table, card_to_toml, find_card, read_card
 from mlgen.cards import Card
 from mlgen.core import EventBatch, Progress
 from mlgen.diagnostics.progress import SilentProgress
-from mlgen.errors import CardError, MlgenError
+from mlgen.errors import GenerationError, MlgenError
 from mlgen.integration.candidates import Integration
 from mlgen.integration.generate import generate
 from mlgen.integration.integrator import Aids
@@ -60,9 +64,11 @@ def integrate(
     card = _chosen_card(card, None, seed)
     progress = progress or SilentProgress()
     with _one_thread():
-        return _integrate(
-            build(card, progress).integrand, card, Aids(progress=progress, clock=StepClock())
-        )
+        warm = read_warm_start(card)
+        integrand = build(card, progress).integrand
+        start = warm.sampler_for(integrand) if warm else None
+        aids = Aids(progress=progress, clock=StepClock(), start=start)
+        return _integrate(integrand, card, aids)
 
 
 def run(
@@ -75,6 +81,8 @@ def run(
 ) -> RunResult:
     """Generate the events of a card into a folder: events, record, report and sampler pack.
 
+    What is learned is stored in the folder every few seconds: see `resume`.
+
     Args:
         card: a card, the path of one, or the name of one that comes with mlgen.
         folder: a new or empty one; None: `runs/NAME`, or the next free `runs/NAME-2`, ...
@@ -84,14 +92,33 @@ def run(
         MlgenError: one of its children says what is wrong; `run.json` in the folder says so too.
     """
     card = _chosen_card(card, n_events, seed)
-    target = _new_folder(folder, card)
-    clock = StepClock()
-    try:
-        with _one_thread():
-            return _run(card, target, progress or SilentProgress(), clock)
-    except MlgenError as error:
-        _record_failure(error, card, target, clock)
-        raise
+    target = new_folder(folder, card.process.name)
+    with sole_use(target):
+        stored = StoredRun(card=card_to_toml(card))
+        return _run_in(target, card, stored, progress or SilentProgress())
+
+
+def resume(folder: Path | str, *, progress: Progress | None = None) -> RunResult:
+    """Go on with a run that was interrupted, from what it had learned and decided.
+
+    The events are those that it would have made.
+
+    Args:
+        folder: that of the run.
+
+    Raises:
+        CardError: no run is there, or none that was interrupted.
+        PackError: what was stored is damaged, of another version of mlgen, or of another integrand.
+        MlgenError: as `run`.
+    """
+    target = Path(folder)
+    check_resumable(target)
+    with sole_use(target):
+        remove_unfinished(target)
+        stored = read_checkpoint(target / CHECKPOINT_FILE)
+        card = card_from_table(tomllib.loads(stored.card))
+        stored = replace(stored, n_resumed=stored.n_resumed + 1)
+        return _run_in(target, card, stored, progress or SilentProgress())
 
 
 def compare(
@@ -121,10 +148,41 @@ def compare(
         )
 
 
-def _run(card: Card, folder: Path, progress: Progress, clock: StepClock) -> RunResult:
+def _run_in(folder: Path, card: Card, stored: StoredRun, progress: Progress) -> RunResult:
+    """Run a card in its folder, from what is stored there."""
+    clock = StepClock(stored.cpu_s, stored.wall_s)
+    checkpoint = RunCheckpoint(folder / CHECKPOINT_FILE, stored, clock)
+    checkpoint.write()
+    try:
+        with _one_thread():
+            result = _run(card, folder, progress, checkpoint)
+    except MlgenError as error:
+        _stopped(card, clock, "failed", str(error)).write(folder / RECORD_FILE)
+        # The same random numbers would lead to the same failure to generate.
+        if isinstance(error, GenerationError) or not checkpoint.has_learned:
+            checkpoint.remove()
+        else:
+            error.add_note(f"what was learned is kept: `mlgen run --resume {folder}` goes on")
+        raise
+    except KeyboardInterrupt as stop:
+        checkpoint.catch_up()
+        _stopped(card, clock, "interrupted", "interrupted").write(folder / RECORD_FILE)
+        stop.add_note(f"`mlgen run --resume {folder}` goes on with this run")
+        raise
+    checkpoint.remove()
+    return result
+
+
+def _run(card: Card, folder: Path, progress: Progress, checkpoint: RunCheckpoint) -> RunResult:
+    clock = checkpoint.clock
     with clock.step("prepare"):
+        warm = read_warm_start(card)
         process = build(card, progress)
-    integration = _integrate(process.integrand, card, Aids(progress=progress, clock=clock))
+        checkpoint.bind(process.integrand, warm.sha256 if warm else "")
+        start = warm.sampler_for(process.integrand) if warm else None
+    aids = Aids(progress=progress, clock=clock, checkpoints=checkpoint, start=start)
+    integration = _integrate(process.integrand, card, aids)
+    checkpoint.catch_up()
     vegas, chosen = integration.candidates[0], integration.chosen
     with clock.step("generate"):
         proposal = chosen.proposal_for(card.run.weighted)
@@ -134,21 +192,28 @@ def _run(card: Card, folder: Path, progress: Progress, clock: StepClock) -> RunR
     with clock.step("write"):
         reference = reference_sample(vegas, process.picker, card.run, N_REFERENCE)
         outcome = Outcome(
-            process=process, integration=integration, generated=made, reference=reference
+            process=process,
+            integration=integration,
+            generated=made,
+            reference=reference,
+            warm_start=warm,
+            n_resumed=checkpoint.n_resumed,
         )
         files = write_events_and_pack(outcome, folder)
         # The report shows the times up to here; the record, those with the report.
-        record = replace(describe(outcome), files=files, cpu_s=clock.cpu_s, wall_s=clock.wall_s)
+        record = replace(describe(outcome, clock.wall_s), files=files, cpu_s=clock.cpu_s)
         files |= write_run_report(outcome, record, folder)
     record = replace(record, files=files, cpu_s=clock.cpu_s, wall_s=clock.wall_s)
     record.write(folder / RECORD_FILE)
     return RunResult(record=record, events=made.events, folder=folder)
 
 
-def _record_failure(error: MlgenError, card: Card, folder: Path, clock: StepClock) -> None:
-    failed = RunRecord(
-        status="failed",
-        error=str(error),
+def _stopped(
+    card: Card, clock: StepClock, status: Literal["failed", "interrupted"], error: str
+) -> RunRecord:
+    return RunRecord(
+        status=status,
+        error=error,
         process=card.process.definition,
         seed=card.run.seed,
         sampler=card.run.sampler,
@@ -157,7 +222,6 @@ def _record_failure(error: MlgenError, card: Card, folder: Path, clock: StepCloc
         cpu_s=clock.cpu_s,
         wall_s=clock.wall_s,
     )
-    failed.write(folder / RECORD_FILE)
 
 
 def _chosen_card(card: Card | Path | str, n_events: int | None, seed: int | None) -> Card:
@@ -180,21 +244,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _new_folder(folder: Path | str | None, card: Card) -> Path:
-    if folder is None:
-        runs, name = Path("runs"), card.process.name
-        target, count = runs / name, 1
-        while target.exists():
-            count += 1
-            target = runs / f"{name}-{count}"
-    else:
-        target = Path(folder)
-        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-            raise CardError(f"--output {target}: expected a new or an empty folder")
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MlgenError(f"{target}: cannot be made ({error.strerror})") from error
-    return target

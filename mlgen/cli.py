@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -16,7 +19,7 @@ from typer.exceptions import TyperException
 
 import mlgen
 from mlgen.card_files import card_names, find_card, read_card
-from mlgen.errors import EventFileError, MlgenError
+from mlgen.errors import CardError, EventFileError, MlgenError
 
 INTERRUPTED = 130
 UNEXPECTED = 70
@@ -54,7 +57,9 @@ def _options(
 
 @app.command("run")
 def run_command(
-    card: Annotated[str, typer.Argument(help="A card: a TOML file, or a name from `mlgen list`.")],
+    card: Annotated[
+        str, typer.Argument(help="A card: a TOML file, or a name from `mlgen list`.")
+    ] = "",
     n_events: Annotated[
         int | None, typer.Option("-n", "--n-events", help="How many events. [card: run.n_events]")
     ] = None,
@@ -83,13 +88,19 @@ def run_command(
             help="Override any key of the card, e.g. --set cuts.jets.pt_min_gev=30. Repeatable.",
         ),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            "--resume", metavar="FOLDER", help="Go on with the interrupted run in this folder."
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Generate events: adapt VEGAS, train the flow, measure both, unweight, write.
 
     Exit codes: 0 all events are there; 2 the card or an option is wrong; 3 an optional library
     or data file is missing; 4 the matrix element; 5 a weight is NaN or infinite; 6 too few
-    events; 130 interrupted.
+    events; 8 a pack or a checkpoint; 130 interrupted.
 
     Examples:
 
@@ -98,6 +109,8 @@ def run_command(
       mlgen run pp_to_ttj -n 1000 --sampler vegas --seed 7 -o ttj
 
       mlgen run pp_to_eej --set matrix_element.provider=pyamplicol
+
+      mlgen run --resume runs/pp_to_eej
     """
     with _importing_for_good():
         from mlgen import api, show
@@ -109,8 +122,21 @@ def run_command(
         f"run.{key}={_toml(value)}" for key, value in options.items() if value is not None
     ]
     console = Console(stderr=True)
-    result = api.run(read_card(find_card(card), overrides), output, progress=RichProgress(console))
+    progress = RichProgress(console)
+    with _interruptible():
+        if resume is not None:
+            if card or overrides or output:
+                raise CardError(
+                    f"--resume {resume}: expected no card and no other option beside it"
+                )
+            result = api.resume(resume, progress=progress)
+        elif card:
+            result = api.run(read_card(find_card(card), overrides), output, progress=progress)
+        else:
+            raise CardError("Missing argument: expected a card, or --resume FOLDER")
     typer.echo(show.show_run(result.record, result.folder))
+    for warning in result.record.warnings:
+        console.print(f"WARNING: {warning}", style="bold red", markup=False, highlight=False)
 
 
 @app.command("compare")
@@ -235,6 +261,25 @@ def _importing_for_good() -> Iterator[None]:
         gc.enable()
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM, which batch systems send before they kill, do as Ctrl-C; say how to go on."""
+    takes_signals = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _interrupt) if takes_signals else None
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        _print_notes(stop)
+        raise
+    finally:
+        if takes_signals:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def _toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -269,4 +314,10 @@ def _report(error: Exception, text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     print(" ".join(text.split()), file=sys.stderr)
+    _print_notes(error)
     return code
+
+
+def _print_notes(error: BaseException) -> None:
+    for note in getattr(error, "__notes__", ()):
+        print(f"mlgen: {note}", file=sys.stderr)

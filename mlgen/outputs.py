@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,30 +11,38 @@ from mlgen.build import Process
 from mlgen.campaign.pack import SUFFIX, Pack, PackedSampler, write_pack
 from mlgen.campaign.run_record import (
     ChannelRecord,
+    CostRecord,
     Decision,
     Efficiency,
     FileRecord,
     GroupRecord,
     RunRecord,
     SamplerRecord,
+    TrainingRecord,
     VariationRecord,
+    WarmStartRecord,
     card_table,
     describe_file,
     portable_card,
     versions,
 )
+from mlgen.campaign.warm_start import WarmStart
 from mlgen.card_files import card_to_toml
 from mlgen.core import EventBatch, SampleInfo
 from mlgen.diagnostics.plots import WeightSample
 from mlgen.diagnostics.report import ReportInput, write_report
 from mlgen.events.lhe import write_lhe
-from mlgen.integration.candidates import Candidate, Integration
+from mlgen.integration.candidates import Candidate, Expectation, Integration, TrainingCurve
 from mlgen.integration.estimate import ChannelSums, ratios_of_means
 from mlgen.integration.generate import Generated
+from mlgen.integration.training import KEPT_ROUNDS, STEPS_PER_ROUND
 from mlgen.samplers.registry import sampler_state
 
 EVENTS_FILE = "events.lhe.gz"
 REPORT_FILE = "report.html"
+
+MOST_ENTRIES = 100
+"""Of the curve of a training, in the record."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +54,10 @@ class Outcome:
     generated: Generated
     reference: EventBatch
     """Weighted points that no event comes from, for the plots."""
+    warm_start: WarmStart | None = None
+    """What training began from, where that was no grid."""
+    n_resumed: int = 0
+    """How many times the run went on after a stop."""
 
     @property
     def sums(self) -> ChannelSums:
@@ -75,7 +88,7 @@ def write_run_report(outcome: Outcome, record: RunRecord, folder: Path) -> dict[
         record=record.to_table(),
         card=card_to_toml(portable_card(card)),
         weights=weights,
-        loss=integration.candidates[-1].losses,
+        loss=integration.curve.losses if integration.curve else (),
         loss_name=f"Rényi divergence, order to {card.flow.renyi_order:g}",
         events=outcome.generated.events,
         reference=outcome.reference,
@@ -133,8 +146,13 @@ def _pack(outcome: Outcome) -> Pack:
     )
 
 
-def describe(outcome: Outcome) -> RunRecord:
-    """The record of a complete run; times and files are still to be filled in."""
+def describe(outcome: Outcome, wall_s: Mapping[str, float]) -> RunRecord:
+    """The record of a complete run; CPU times and files are still to be filled in.
+
+    Args:
+        wall_s: by step, up to now.
+    """
+    warm = outcome.warm_start
     process, integration, made = outcome.process, outcome.integration, outcome.generated
     card, chosen, sums = process.card, integration.chosen, outcome.sums
     return RunRecord(
@@ -153,8 +171,13 @@ def describe(outcome: Outcome) -> RunRecord:
         groups=_group_records(process, sums),
         channels=_channel_records(process, chosen, sums),
         variations=_variation_records(process, made.events, sums),
-        decisions=_decisions(process, integration),
-        notes=notes_on(process),
+        decisions=_decisions(process, integration, wall_s),
+        training=_training_record(integration.curve),
+        warm_start=WarmStartRecord(file=warm.file, sha256=warm.sha256) if warm else None,
+        n_resumed=outcome.n_resumed,
+        warnings=integration.warnings,
+        notes=notes_on(process) + (warm.notes if warm else ()),
+        wall_s=wall_s,
         card=card_table(card),
         versions=versions(),
     )
@@ -232,7 +255,9 @@ def _variation_records(
     )
 
 
-def _decisions(process: Process, integration: Integration) -> tuple[Decision, ...]:
+def _decisions(
+    process: Process, integration: Integration, wall_s: Mapping[str, float]
+) -> tuple[Decision, ...]:
     """What the card left to the run."""
     found = []
     card = process.card
@@ -242,9 +267,50 @@ def _decisions(process: Process, integration: Integration) -> tuple[Decision, ..
             Decision(name="matrix_element.provider", choice=process.provider, reason=reason)
         )
     if card.run.sampler == "auto":
-        name, reason = integration.chosen.name, integration.reason
-        found.append(Decision(name="run.sampler", choice=name, reason=reason))
+        curve = integration.curve
+        spent = CostRecord(
+            sampler=integration.chosen.name,
+            n_steps=len(curve.losses) if curve else 0,
+            training_s=wall_s["train"],
+            goal_s=wall_s["generate"],
+        )
+        found.append(
+            Decision(
+                name="run.sampler",
+                choice=integration.chosen.name,
+                reason=integration.reason,
+                expected=tuple(map(_cost_record, integration.expected)),
+                outcome=spent,
+            )
+        )
     return tuple(found)
+
+
+def _cost_record(expected: Expectation) -> CostRecord:
+    return CostRecord(
+        sampler=expected.sampler,
+        n_steps=expected.n_steps,
+        training_s=expected.training_s,
+        goal_s=expected.goal_s,
+    )
+
+
+def _training_record(curve: TrainingCurve | None) -> TrainingRecord | None:
+    """The curve, thinned out."""
+    if curve is None or not curve.losses:
+        return None
+    n_rounds = len(curve.efficiencies)
+    every = math.ceil(n_rounds / MOST_ENTRIES)
+    shown = range(0, n_rounds, every)
+    losses = [curve.losses[STEPS_PER_ROUND * i : STEPS_PER_ROUND * (i + every)] for i in shown]
+    return TrainingRecord(
+        sampler=curve.sampler,
+        n_steps=len(curve.losses),
+        # The points are those of the rounds that are kept, this one the last of them.
+        steps=tuple(STEPS_PER_ROUND * (i - (min(i + 1, KEPT_ROUNDS) - 1) / 2) for i in shown),
+        eps_uw=tuple(curve.efficiencies[i] for i in shown),
+        loss=tuple(sum(part) / len(part) for part in losses if part),
+    )
 
 
 def notes_on(process: Process) -> tuple[str, ...]:

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlgen.campaign.checkpoint import CHECKPOINT_FILE
 from mlgen.campaign.pack import SUFFIX, read_pack
 from mlgen.campaign.run_record import RECORD_FILE, RunRecord
 from mlgen.card_files import card_to_toml, find_card, read_card
 from mlgen.cards import Card
 from mlgen.core import EventBatch, SampleInfo
+from mlgen.diagnostics.costs import costs_text
 from mlgen.diagnostics.cross_section import cross_section_text
 from mlgen.diagnostics.rounding import with_error
 from mlgen.errors import CardError, MlgenError
@@ -37,6 +39,8 @@ def show(what: str) -> str:
     path = Path(what)
     if path.is_dir():
         path = path / RECORD_FILE
+        if not path.is_file() and (path.parent / CHECKPOINT_FILE).is_file():
+            return _table([("status", "it runs, or was killed"), _resume_row(path.parent)])
         if not path.is_file():
             raise CardError(f"{path.parent}: expected a run folder, with {RECORD_FILE} in it")
     if path.name.endswith((".lhe", ".lhe.gz")):
@@ -44,13 +48,16 @@ def show(what: str) -> str:
     if path.name.endswith(SUFFIX):
         return show_pack(path)
     if path.suffix == ".json":
-        return show_record(_read_json(path))
+        shown = show_record(_read_json(path))
+        is_open = (path.parent / CHECKPOINT_FILE).is_file()
+        return "\n".join([shown, _table([_resume_row(path.parent)])]) if is_open else shown
     return show_card(read_card(find_card(what)))
 
 
 def show_record(record: Mapping[str, Any]) -> str:
     """What `run.json` says, in brief."""
     rows = [("process", record["process"]), ("status", record["status"])]
+    rows += [("WARNING", warning) for warning in record.get("warnings", ())]
     if record["status"] != "complete":
         return _table([*rows, ("error", record["error"])])
     rows.append(("cross section", cross_section_text(record)))
@@ -61,10 +68,16 @@ def show_record(record: Mapping[str, Any]) -> str:
         rows.append((f"eps_uw {name}", f"{value}  (N = {eps_uw['n']}, t = {eps_uw['t']:g}){made}"))
     rows.append(("events", str(record["n_events"])))
     rows.append(("overweight", f"{record['overweight_fraction']:.2%} of the cross section"))
-    rows += [(d["name"], f"{d['choice']}: {d['reason']}") for d in record["decisions"]]
+    for decision in record["decisions"]:
+        rows.append((decision["name"], f"{decision['choice']}: {decision['reason']}"))
+        rows += [("", line) for line in costs_text(decision)]
     rows += [("note", note) for note in record.get("notes", ())]
     rows.append(("time", f"{sum(record['wall_s'].values()):.0f} s"))
     return _table(rows)
+
+
+def _resume_row(folder: Path) -> tuple[str, str]:
+    return "to go on", f"mlgen run --resume {folder}"
 
 
 def show_run(record: RunRecord, folder: Path) -> str:

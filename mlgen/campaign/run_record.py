@@ -99,6 +99,18 @@ class VariationRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CostRecord:
+    """Wall-clock seconds that a sampler takes: expected, or spent."""
+
+    sampler: str
+    n_steps: int
+    """Optimizer steps of its training."""
+    training_s: float
+    goal_s: float
+    """To make the events once it is trained."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
     """A choice that the run made by itself, so that it can be understood and replayed."""
 
@@ -106,6 +118,34 @@ class Decision:
     """What was decided: `sampler`."""
     choice: str
     reason: str
+    expected: tuple[CostRecord, ...] = ()
+    """What the choice rests on: each alternative, before anything was trained."""
+    outcome: CostRecord | None = None
+    """What it took in the end."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingRecord:
+    """How training went, in at most 100 entries of each list."""
+
+    sampler: str
+    n_steps: int
+    """Optimizer steps that were made."""
+    steps: tuple[float, ...]
+    """How many of them came before the points of an entry were drawn, on average."""
+    eps_uw: tuple[float, ...]
+    """Of those points, which nothing was trained on yet: fewer than the N of `eps_uw` above."""
+    loss: tuple[float, ...]
+    """The mean of what was minimised, up to the next entry; none where a training ended before."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WarmStartRecord:
+    """The pack that training began from."""
+
+    file: str
+    """Its name, without its folder."""
+    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,9 +162,9 @@ class RunRecord:
 
     schema: Literal["mlgen-run"] = "mlgen-run"
     schema_version: int = 1
-    status: Literal["complete", "failed"]
+    status: Literal["complete", "failed", "interrupted"]
     error: str = ""
-    """The one line that a failed run ended with."""
+    """The one line that a failed or interrupted run ended with."""
     process: str
     """The process string of the card."""
     seed: int
@@ -149,6 +189,13 @@ class RunRecord:
     variations: tuple[VariationRecord, ...] = ()
     """The further weights of the events, those with the nominal scales and densities included."""
     decisions: tuple[Decision, ...] = ()
+    training: TrainingRecord | None = None
+    """None where nothing was trained."""
+    warm_start: WarmStartRecord | None = None
+    n_resumed: int = 0
+    """How many times the run was interrupted and went on from its checkpoint."""
+    warnings: tuple[str, ...] = ()
+    """What went wrong, and what was done instead: the events are right, but not made as planned."""
     notes: tuple[str, ...] = ()
     """What users of the events should know."""
     files: Mapping[str, FileRecord] = field(default_factory=dict)
@@ -173,9 +220,11 @@ class RunRecord:
 
 
 def portable_card(card: Card) -> Card:
-    """The card without the folder that one user keeps matrix elements in: it changes no number."""
+    """The card without folders of one user: that of matrix elements, which changes no number, and
+    that of the pack which training starts from."""
     matrix_element = dataclasses.replace(card.matrix_element, cache_folder="")
-    return dataclasses.replace(card, matrix_element=matrix_element)
+    flow = dataclasses.replace(card.flow, start_from=Path(card.flow.start_from).name)
+    return dataclasses.replace(card, matrix_element=matrix_element, flow=flow)
 
 
 def card_table(card: Card) -> dict[str, Any]:
@@ -270,9 +319,12 @@ class StepClock:
         record = RunRecord(cpu_s=clock.cpu_s, wall_s=clock.wall_s, ...)
     """
 
-    def __init__(self) -> None:
-        self._cpu_s = dict.fromkeys(STEPS, 0.0)
-        self._wall_s = dict.fromkeys(STEPS, 0.0)
+    def __init__(
+        self, cpu_s: Mapping[str, float] | None = None, wall_s: Mapping[str, float] | None = None
+    ) -> None:
+        """Begin with what each step has cost before, in an interrupted run; None: nothing."""
+        self._cpu_s = {step: (cpu_s or {}).get(step, 0.0) for step in STEPS}
+        self._wall_s = {step: (wall_s or {}).get(step, 0.0) for step in STEPS}
         self._open: list[Step] = []
         self._charged_at = _now()
 

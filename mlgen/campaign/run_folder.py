@@ -1,0 +1,97 @@
+"""The folder of a run: a new one, one of an interrupted run, and who works in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlgen.campaign.checkpoint import CHECKPOINT_FILE
+from mlgen.campaign.run_record import RECORD_FILE
+from mlgen.errors import CardError, MlgenError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # a module, or none
+
+_TEMPORARY = (".*.partial", ".*.part")
+"""What files are called while they are written."""
+
+
+def new_folder(folder: Path | str | None, name: str) -> Path:
+    """A new or empty folder; None: `runs/NAME`, or the next free `runs/NAME-2`, ...
+
+    Raises:
+        CardError: the folder holds something.
+        MlgenError: it cannot be made.
+    """
+    if folder is None:
+        runs = Path("runs")
+        target, count = runs / name, 1
+        while target.exists():
+            count += 1
+            target = runs / f"{name}-{count}"
+    else:
+        target = Path(folder)
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise CardError(f"--output {target}: expected a new or an empty folder")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MlgenError(f"{target}: cannot be made ({error.strerror})") from error
+    return target
+
+
+def check_resumable(folder: Path) -> None:
+    """Say so where there is nothing to go on with.
+
+    Raises:
+        CardError: the folder holds no run, or one that was not interrupted.
+    """
+    if (folder / CHECKPOINT_FILE).is_file():
+        return
+    try:
+        status = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        status = None
+    if status is None:
+        raise CardError(f"--resume {folder}: no run is there: expected the folder of one")
+    raise CardError(
+        f"--resume {folder}: the run is {status} and has nothing to go on with: "
+        "expected an interrupted one"
+    )
+
+
+@contextmanager
+def sole_use(folder: Path) -> Iterator[None]:
+    """Keep other processes of mlgen out of a folder; the system lets go when the process ends.
+
+    Raises:
+        MlgenError: another one works there.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise MlgenError(
+                f"{folder}: another mlgen works there: expected that to end"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what was being written when a run was stopped."""
+    for pattern in _TEMPORARY:
+        for path in folder.glob(pattern):
+            path.unlink()
