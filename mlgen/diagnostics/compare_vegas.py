@@ -7,7 +7,7 @@ integrator of its own, and gets points in proportion to the spread of its weight
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,21 +83,26 @@ def learn_vegas(
             last = (integrand.spent - before).n_calls - done
             done += last
             advance(last, "")
+
+    def draw(n: int) -> FreshPoints:
+        rng.set_state(random_stream(seed, purpose, 1).get_state())
+        return _fresh_points(channels, fractions, n)
+
+    settings = _settings(channels, n_points)
+    return Learned(cost=integrand.spent - before, settings=settings, draw=draw)
+
+
+def _settings(channels: Sequence[_Channel], n_points: Sequence[int]) -> Mapping[str, str | float]:
     first = channels[0].integrator
-    settings: dict[str, str | float] = {
+    return {
         "nitn": N_ITERATIONS,
+        "nitn, pilot": PILOT_ITERATIONS,
         "neval, all channels": sum(n_points),
         "alpha": first.alpha,
         "beta": first.beta,
         "increments": first.maxinc_axis,
         "strata, all channels": sum(int(channel.integrator.nhcube) for channel in channels),
     }
-
-    def draw(n: int) -> FreshPoints:
-        rng.set_state(random_stream(seed, purpose, 1).get_state())
-        return _fresh_points(channels, fractions, n)
-
-    return Learned(cost=integrand.spent - before, settings=settings, draw=draw)
 
 
 @dataclass

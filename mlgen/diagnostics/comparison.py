@@ -23,7 +23,7 @@ from mlgen.diagnostics.compare_madnis import import_madnis, learn_madnis
 from mlgen.diagnostics.compare_mlgen import learn_mlgen
 from mlgen.diagnostics.compare_vegas import import_vegas, learn_vegas
 from mlgen.diagnostics.contenders import Contender, Cost, FreshPoints, Meter
-from mlgen.errors import CardError, GenerationError, MissingExtra
+from mlgen.errors import CardError, GenerationError, MissingExtra, MlgenError, NonFiniteWeight
 from mlgen.events.unweighting import (
     UnweightingEfficiency,
     effective_sample_size,
@@ -133,23 +133,35 @@ def compare_samplers(
 
     Raises:
         MissingExtra: a sampler was asked for by name whose package is not installed.
-        GenerationError: no point passes the cuts.
+        GenerationError, NonFiniteWeight: no sampler got through; where one did, the notes hold
+            what the others failed of.
     """
-    contenders, notes = _contenders(card, settings.samplers)
+    contenders, absent = _contenders(card, settings.samplers)
     meter = Meter(integrand)
     n_calls = settings.n_calls
     found: dict[str, Result] = {}
+    failures: dict[str, MlgenError] = {}
     for contender in sorted(contenders, key=lambda c: c.name not in OURS):
         budget = replace(settings, n_calls=settings.n_calls if contender.name in OURS else n_calls)
-        found[contender.name] = result = measure(contender, meter, budget, progress)
+        try:
+            found[contender.name] = result = measure(contender, meter, budget, progress)
+        except (GenerationError, NonFiniteWeight) as error:
+            failures[contender.title] = error
+            continue
         if contender.name in OURS:
             n_calls = max(n_calls, result.learning.n_calls)
+    if not found:
+        raise next(iter(failures.values()))
     return ComparisonResult(
         title=title,
         unit=unit,
         settings=settings,
         results=tuple(found[name] for name in NAMES if name in found),
-        notes=(*notes, *(note for result in found.values() for note in result.notes)),
+        notes=(
+            *absent,
+            *(f"{contender} FAILED: {error}" for contender, error in failures.items()),
+            *(note for result in found.values() for note in result.notes),
+        ),
     )
 
 

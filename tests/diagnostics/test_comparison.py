@@ -8,11 +8,14 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 
 from mlgen.card_files import find_card, read_card
+from mlgen.diagnostics import comparison
+from mlgen.diagnostics.compare_madnis import _one_cycle
 from mlgen.diagnostics.comparison import (
     MAX_PULL,
     NAMES,
@@ -29,7 +32,7 @@ from mlgen.diagnostics.comparison_plots import write_plots
 from mlgen.diagnostics.comparison_text import comparison_text
 from mlgen.diagnostics.contenders import Cost, FreshPoints
 from mlgen.diagnostics.progress import SilentProgress
-from mlgen.errors import CardError, GenerationError, MissingExtra
+from mlgen.errors import CardError, GenerationError, MissingExtra, NonFiniteWeight
 from mlgen.events.unweighting import UnweightingEfficiency
 from tests.integration.toys import Toy, nothing, peaks, ridges
 
@@ -149,6 +152,33 @@ def test_no_point_inside_the_cuts_is_said_so() -> None:
     for name in available():
         with pytest.raises(GenerationError, match="passes the cuts"):
             compare(nothing(), replace(SETTINGS, samplers=(name,)))
+
+
+def test_a_sampler_that_fails_does_not_take_the_others_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise NonFiniteWeight("weight = nan: expected a finite weight (pb)")
+
+    monkeypatch.setattr(comparison, "learn_mlgen", fail)
+    pytest.importorskip("vegas")
+    small = replace(SETTINGS, n_calls=2000, n_points=1000, samplers=("vegas-classic", "grid"))
+    left = compare(peaks(), small)
+    assert [result.name for result in left.results] == ["vegas-classic"]
+    assert left.notes == ("mlgen grid FAILED: weight = nan: expected a finite weight (pb)",)
+    with pytest.raises(NonFiniteWeight):
+        compare(peaks(), replace(small, samplers=("grid",)))
+
+
+def test_the_learning_rate_of_madnis_follows_the_one_cycle_of_torch() -> None:
+    pytest.importorskip("madnis")
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=1001)
+    for step in range(1000):
+        share = step / 1000
+        assert abs(float(cycle.get_last_lr()[0]) - _one_cycle(share)) < 0.01, share
+        optimizer.step()
+        cycle.step()
 
 
 @pytest.mark.parametrize(
