@@ -11,16 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlgen.api import RunResult, integrate, run
+    from mlgen.api import RunResult, compare, integrate, run
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["RunResult", "__version__", "integrate", "run"]
+__all__ = ["RunResult", "__version__", "compare", "integrate", "run"]
 
 
 def __getattr__(name: str) -> object:
     # Late, so that `mlgen --help` and a matrix-element subprocess do not wait for torch.
-    if name in ("RunResult", "integrate", "run"):
+    if name in ("RunResult", "compare", "integrate", "run"):
         from mlgen import api
 
         return getattr(api, name)
