@@ -216,8 +216,6 @@ class FlowCard:
     """Width of a hidden layer."""
     start_from: str = ""
     """A sampler pack (`NAME.mlgen.zip`) whose trained sampler training begins from, of a process with as many dimensions and channels; empty: training begins from the adapted grid."""
-    start_from: str = ""
-    """A sampler pack (`NAME.mlgen.zip`) whose trained sampler training begins from, of a process with as many dimensions and channels; empty: training begins from the adapted grid."""
     loss: Literal["renyi", "stratified_variance", "variance", "kullback_leibler"] = "renyi"
     """What training minimises; `renyi`: a divergence whose order rises, so that the largest weights count more and more."""
     renyi_order: float = 12.0
