@@ -8,20 +8,30 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlgen.api import RunResult, compare, integrate, run
+    from mlgen.integration.ask_tell import AskTell
+    from mlgen.integration.function_integral import FunctionSettings
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["RunResult", "__version__", "compare", "integrate", "run"]
+__all__ = ["AskTell", "FunctionSettings", "RunResult", "__version__", "compare", "integrate", "run"]
+
+_HOMES = {
+    "AskTell": "mlgen.integration.ask_tell",
+    "FunctionSettings": "mlgen.integration.function_integral",
+    "RunResult": "mlgen.api",
+    "compare": "mlgen.api",
+    "integrate": "mlgen.api",
+    "run": "mlgen.api",
+}
 
 
 def __getattr__(name: str) -> object:
     # Late, so that `mlgen --help` and a matrix-element subprocess do not wait for torch.
-    if name in ("RunResult", "compare", "integrate", "run"):
-        from mlgen import api
-
-        return getattr(api, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,11 +8,11 @@ print(result.record.cross_section_pb, result.folder)
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
@@ -25,12 +25,19 @@ from mlgen.card_files import card_from_table, card_to_toml, find_card, read_card
 from mlgen.cards import Card
 from mlgen.core import EventBatch, Progress
 from mlgen.diagnostics.progress import SilentProgress
-from mlgen.errors import GenerationError, MlgenError
+from mlgen.errors import CardError, GenerationError, MlgenError
 from mlgen.integration.candidates import Integration
+from mlgen.integration.domain import Domain
+from mlgen.integration.function_integral import (
+    FunctionIntegral,
+    FunctionSettings,
+    integrate_function,
+)
 from mlgen.integration.generate import generate
 from mlgen.integration.integrator import Aids
 from mlgen.integration.integrator import integrate as _integrate
 from mlgen.integration.reference import reference_sample
+from mlgen.integration.user_function import Backend, UserFunction
 from mlgen.outputs import Outcome, describe, write_events_and_pack, write_run_report
 
 if TYPE_CHECKING:
@@ -49,26 +56,93 @@ class RunResult:
     folder: Path
 
 
+@overload
 def integrate(
-    card: Card | Path | str, *, seed: int | None = None, progress: Progress | None = None
-) -> Integration:
-    """The cross section of a card, with the samplers that were adapted to it.
+    card: Card | Path | str, /, *, seed: int | None = None, progress: Progress | None = None
+) -> Integration: ...
+
+
+@overload
+def integrate(
+    function: Callable[..., Any],
+    /,
+    n_dim: int | None = None,
+    *,
+    bounds: Sequence[tuple[float, float]] | None = None,
+    n_values: Sequence[int] = (),
+    backend: Backend = "numpy",
+    settings: FunctionSettings | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> FunctionIntegral: ...
+
+
+def integrate(
+    what: Card | Path | str | Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Integration | FunctionIntegral:
+    """The cross section of a card, or the integral of a function; with the samplers that were adapted to it.
+
+    >>> found = integrate(lambda r: r[:, 0] * r[:, 1], 2)
+    >>> abs(found.value - 0.25) < 5 * found.error < 0.002
+    True
 
     Args:
-        card: a card, the path of one, or the name of one that comes with mlgen.
-        seed: overrides the card's.
+        what: a card, the path of one, or the name of one that comes with mlgen; or f(points), which
+            gives n real numbers, of either sign, for points (n, n_dim), float64, all at once; with
+            discrete dimensions f(points, k), with k (n, len(n_values)), int64.
+        n_dim: of a function: its continuous dimensions; None: as many as there are bounds.
+        bounds: of a function: lower and upper end of each of them; None: 0 and 1.
+        n_values: of a function: how many values each discrete dimension has, from 0; the integral is
+            summed over all combinations.
+        backend: of a function: whether it is called with "numpy" arrays or "torch" tensors.
+        settings: of a function: the error to reach, the sampler; None: the defaults.
+        seed: overrides that of the card or of the settings.
 
     Raises:
         MlgenError: one of its children says what is wrong.
+        Exception: what the function raises.
     """
+    with _one_thread():
+        if isinstance(what, Card | Path | str):
+            return _integrate_card(what, *args, **kwargs)
+        if not callable(what):
+            raise CardError(f"integrate({what!r}): expected a card or a function")
+        return _integrate_function(what, *args, **kwargs)
+
+
+def _integrate_card(
+    card: Card | Path | str, *, seed: int | None = None, progress: Progress | None = None
+) -> Integration:
     card = _chosen_card(card, None, seed)
     progress = progress or SilentProgress()
-    with _one_thread():
-        warm = read_warm_start(card)
-        integrand = build(card, progress).integrand
-        start = warm.sampler_for(integrand) if warm else None
-        aids = Aids(progress=progress, clock=StepClock(), start=start)
-        return _integrate(integrand, card, aids)
+    warm = read_warm_start(card)
+    integrand = build(card, progress).integrand
+    start = warm.sampler_for(integrand) if warm else None
+    aids = Aids(progress=progress, clock=StepClock(), start=start)
+    return _integrate(integrand, card, aids)
+
+
+def _integrate_function(
+    function: Callable[..., Any],
+    n_dim: int | None = None,
+    *,
+    bounds: Sequence[tuple[float, float]] | None = None,
+    n_values: Sequence[int] = (),
+    backend: Backend = "numpy",
+    settings: FunctionSettings | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> FunctionIntegral:
+    settings = settings or FunctionSettings()
+    if seed is not None:
+        settings = replace(settings, seed=seed)
+    user = UserFunction(
+        function=function,
+        domain=Domain.of(n_dim, bounds, n_values),
+        backend=backend,
+        max_points=settings.chunk_size,
+    )
+    return integrate_function(user, settings, progress or SilentProgress(), StepClock())
 
 
 def run(
