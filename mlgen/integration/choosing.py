@@ -113,7 +113,8 @@ class WherePays(Policy):
             self.n_steps = plan.n_steps
 
     def goes_on(self, n_done: int, n_seen: float, eps_uw: float) -> bool:
-        if self._costs is None or n_done < FIRST_VERDICT * self.n_steps:
+        # Points from before the first step say nothing of what steps gain.
+        if self._costs is None or n_seen == 0 or n_done < FIRST_VERDICT * self.n_steps:
             return True
         n_half = observed_half(n_seen, self._vegas.measured.eps_uw.value, eps_uw)
         end = self._after(self.n_steps, n_half, self._costs)
