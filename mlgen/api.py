@@ -239,7 +239,7 @@ def _run_in(folder: Path, card: Card, stored: StoredRun, progress: Progress) -> 
             error.add_note(f"what was learned is kept: `mlgen run --resume {folder}` goes on")
         raise
     except KeyboardInterrupt as stop:
-        checkpoint.catch_up()
+        checkpoint.write()
         _stopped(card, clock, "interrupted", "interrupted").write(folder / RECORD_FILE)
         stop.add_note(f"`mlgen run --resume {folder}` goes on with this run")
         raise
