@@ -161,6 +161,20 @@ class PhaseSpace(ABC):
         share multiplied by their number.
         """
 
+    @property
+    @abstractmethod
+    def n_shares(self) -> int:
+        """The number of channels of the group that has most."""
+
+    @abstractmethod
+    def log_shares(self, points: PhaseSpacePoints) -> tuple[Tensor, Tensor]:
+        """`log_prior` (n,), and ln of the shares of all channels of each point's group (n, n_shares).
+
+        The latter do not depend on the channel of the point, nor on the order of identical
+        particles: a channel that stands for several has their shares together. At each point they
+        add up to 1; columns that a group has no channel for are -inf.
+        """
+
 
 class Cut(Protocol):
     """A selection of events."""

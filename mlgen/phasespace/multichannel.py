@@ -87,6 +87,23 @@ class MultiChannel(PhaseSpace):
             result = result + prior(points, group, number)
         return result
 
+    @property
+    def n_shares(self) -> int:
+        return int(self._number_in_group.max()) + 1
+
+    def log_shares(self, points: PhaseSpacePoints) -> tuple[Tensor, Tensor]:
+        channel = points.channel
+        group = self._group_of_channel.to(channel.device)[channel]
+        number = self._number_in_group.to(channel.device)[channel]
+        own = torch.zeros_like(points.log_jac)
+        every = own.new_full((len(own), self.n_shares), -torch.inf)
+        every[:, 0] = 0  # for a channel that is alone
+        for prior in self._priors:
+            at = prior.applies_to(group)
+            mine = prior.of_all(points.select(at), group[at], number[at])
+            own[at], every[at, : prior.n_channels] = mine
+        return own, every
+
 
 def parts(kind_of_channel: Tensor, channel: Tensor) -> list[tuple[int, Tensor]]:
     """Each kind of channel that occurs among channels (n,), with the indices of its points."""

@@ -39,13 +39,16 @@ class Prior(ABC):
         """Take the members of each group, none for those of others."""
         self._members = [mine if len(mine) > 1 else () for mine in members]
         n_columns = max(map(len, self._members))
-        n_channels = max((m.channel + 1 for mine in self._members for m in mine), default=1)
-        self._first = torch.zeros(len(members), n_channels, dtype=torch.int64)
-        self._log_count = torch.zeros(len(members), n_channels, dtype=torch.float64)
+        self.n_channels = max((m.channel + 1 for mine in self._members for m in mine), default=1)
+        """Of the group that has most."""
+        self._first = torch.zeros(len(members), self.n_channels, dtype=torch.int64)
+        self._log_count = torch.zeros(len(members), self.n_channels, dtype=torch.float64)
+        self._channel_of_column = torch.zeros(len(members), n_columns, dtype=torch.int64)
         self._absent = torch.ones(len(members), n_columns, dtype=torch.bool)
         for group, mine in enumerate(self._members):
             self._absent[group, : len(mine)] = False
             of_channel = [member.channel for member in mine]
+            self._channel_of_column[group, : len(mine)] = torch.tensor(of_channel).long()
             for channel in set(of_channel):
                 self._first[group, channel] = of_channel.index(channel)
                 self._log_count[group, channel] = math.log(of_channel.count(channel))
@@ -58,17 +61,45 @@ class Prior(ABC):
             channel: (n,), its number within the group.
         """
         result = torch.zeros_like(points.log_jac)
-        at = (~self._absent.to(group.device)[group]).any(1).nonzero()[:, 0]
+        at = self.applies_to(group)
         if len(at):
-            group, channel = group[at], channel[at]
-            log_shapes = self._log_shapes(points.select(at), group)
-            log_shapes = log_shapes.masked_fill(self._absent.to(group.device)[group], -math.inf)
-            # The first member of a channel is its own map.
-            first = self._first.to(group.device)[group, channel]
-            own = log_shapes.gather(1, first[:, None])[:, 0]
-            count = self._log_count.to(group.device)[group, channel]
-            result[at] = own - log_shapes.logsumexp(1) + count
+            log_shares = self._log_shares(points.select(at), group[at])
+            result[at] = self._own(log_shares, group[at], channel[at])
         return result
+
+    def of_all(
+        self, points: PhaseSpacePoints, group: Tensor, channel: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and ln of what all members of each channel of the group have together.
+
+        Args:
+            points: n that the prior applies to.
+
+        Returns:
+            own: (n,).
+            together: (n, n_channels), whose exponentials add up to 1; -inf where a group has fewer channels.
+        """
+        log_shares = self._log_shares(points, group)
+        together = log_shares.new_zeros((len(points), self.n_channels))
+        column = self._channel_of_column.to(group.device)[group]
+        together = together.scatter_add(1, column, log_shares.exp())
+        return self._own(log_shares, group, channel), together.log()
+
+    def applies_to(self, group: Tensor) -> Tensor:
+        """Which of the points, whose groups are given (n,), are of its groups: an index."""
+        return (~self._absent.to(group.device)[group]).any(1).nonzero()[:, 0]
+
+    def _log_shares(self, points: PhaseSpacePoints, group: Tensor) -> Tensor:
+        """ln of (g / sum of g) of each member: (n, n_columns)."""
+        log_shapes = self._log_shapes(points, group)
+        log_shapes = log_shapes.masked_fill(self._absent.to(group.device)[group], -math.inf)
+        return log_shapes - log_shapes.logsumexp(1, keepdim=True)
+
+    def _own(self, log_shares: Tensor, group: Tensor, channel: Tensor) -> Tensor:
+        # The first member of a channel is its own map.
+        first = self._first.to(group.device)[group, channel]
+        own = log_shares.gather(1, first[:, None])[:, 0]
+        return own + self._log_count.to(group.device)[group, channel]
 
     @abstractmethod
     def _log_shapes(self, points: PhaseSpacePoints, group: Tensor) -> Tensor:

@@ -116,6 +116,14 @@ class RamboPhaseSpace(PhaseSpace):
     def log_prior(self, points: PhaseSpacePoints) -> Tensor:
         return torch.zeros_like(points.log_jac)
 
+    @property
+    def n_shares(self) -> int:
+        return 1
+
+    def log_shares(self, points: PhaseSpacePoints) -> tuple[Tensor, Tensor]:
+        own = torch.zeros_like(points.log_jac)
+        return own, own[:, None]
+
     def _draw_fractions(self, columns: list[Tensor], channel: Tensor) -> tuple[Tensor, Tensor]:
         """x (2, n) from the first columns, which are taken off the list, and ln |dx1 dx2 / dr|."""
         if not self._hadronic:

@@ -64,6 +64,29 @@ def test_the_shares_of_two_pairs_of_identical_particles_add_up_to_one(
 
 
 @pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("name", ["ee_to_mumu", "gg_to_ggg", "uux_to_zggg", "pp_to_eejj"])
+def test_the_shares_of_all_channels_are_those_of_each_in_every_order_of_identical_legs(
+    name: str, prior: Prior
+) -> None:
+    wired = wire_card(name).with_prior(prior)
+    group = wired.phase_space.channels[-1].group
+    points, channels = wired.inside(group, 20), wired.channels_of(group)
+    own, every = wired.phase_space.log_shares(points)
+    assert torch.equal(own, wired.phase_space.log_prior(points))
+    assert every.shape == (len(points), wired.phase_space.n_shares)
+    torch.testing.assert_close(every.exp().sum(1), torch.ones_like(own), rtol=0, atol=1e-12)
+    for channel in channels:
+        here = replace(points, channel=torch.full_like(points.channel, channel))
+        orders = [
+            wired.phase_space.log_prior(replace(here, momenta=here.momenta[:, list(order)])).exp()
+            for order in exchanges(wired, group)
+        ]
+        expected = torch.stack(orders).mean(0)
+        mine = every[:, channel - channels[0]].exp()
+        torch.testing.assert_close(mine, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("prior", PRIORS)
 def test_two_identical_systems_alone_are_one_channel_that_takes_everything(prior: Prior) -> None:
     wired = wire_process("g g > g g", CENTRAL).with_prior(prior)
     assert wired.topologies() == ["g g"]
