@@ -212,7 +212,7 @@ class FlowCard:
     """Bins of each spline."""
     n_layers: int = 2
     """Hidden layers of each block's network."""
-    n_hidden: int = 64
+    n_hidden: int = 32
     """Width of a hidden layer."""
     start_from: str = ""
     """A sampler pack (`NAME.mlgen.zip`) whose trained sampler training begins from, of a process with as many dimensions and channels; empty: training begins from the adapted grid."""
@@ -226,6 +226,10 @@ class FlowCard:
     """Optimizer steps."""
     reuse: float = 4.0
     """How many steps use a point, on average: `n_steps` times `batch_size` over `reuse` points are drawn."""
+    kept_rounds: int = 8
+    """Steps use the points of so many rounds, of 16 steps each, before them."""
+    offline: float = 0.0
+    """The share of the training, at its end, that draws no new points and uses those that are kept."""
     learning_rate: float = 3e-3
     """The largest one; it rises at the beginning, and falls in the second half."""
     patience: int = 24
@@ -233,12 +237,13 @@ class FlowCard:
 
     def __post_init__(self) -> None:
         require(self.n_blocks >= 0, "flow.n_blocks", self.n_blocks, "zero or a positive number")
-        for name in ("n_bins", "n_layers", "n_hidden", "batch_size", "n_steps"):
+        for name in ("n_bins", "n_layers", "n_hidden", "batch_size", "n_steps", "kept_rounds"):
             value = getattr(self, name)
             require(value >= 1, f"flow.{name}", value, "at least 1")
         order = self.renyi_order
         require(1 <= order < math.inf, "flow.renyi_order", order, "a number from 1")
         require(self.patience >= 0, "flow.patience", self.patience, "zero or a positive number")
+        require(0 <= self.offline < 1, "flow.offline", self.offline, "a fraction in [0, 1)")
         require(1 <= self.reuse < math.inf, "flow.reuse", self.reuse, "a number from 1")
         rate = self.learning_rate
         require(_positive(rate), "flow.learning_rate", rate, "a positive number")

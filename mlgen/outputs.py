@@ -35,7 +35,7 @@ from mlgen.events.lhe import write_lhe
 from mlgen.integration.candidates import Candidate, Expectation, Integration, TrainingCurve
 from mlgen.integration.estimate import ChannelSums, ratios_of_means
 from mlgen.integration.generate import Generated
-from mlgen.integration.training import KEPT_ROUNDS, STEPS_PER_ROUND
+from mlgen.integration.training import STEPS_PER_ROUND, WATCHED_ROUNDS
 from mlgen.samplers.registry import sampler_state
 
 EVENTS_FILE = "events.lhe.gz"
@@ -307,7 +307,7 @@ def _training_record(curve: TrainingCurve | None) -> TrainingRecord | None:
         sampler=curve.sampler,
         n_steps=len(curve.losses),
         # The points are those of the rounds that are kept, this one the last of them.
-        steps=tuple(STEPS_PER_ROUND * (i - (min(i + 1, KEPT_ROUNDS) - 1) / 2) for i in shown),
+        steps=tuple(STEPS_PER_ROUND * (i - (min(i + 1, WATCHED_ROUNDS) - 1) / 2) for i in shown),
         eps_uw=tuple(curve.efficiencies[i] for i in shown),
         loss=tuple(sum(part) / len(part) for part in losses if part),
     )

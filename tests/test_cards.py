@@ -131,6 +131,7 @@ OTHERS = {
     "phase_space.prior": "propagators",
     "vegas.n_points": 20_000,
     "flow.loss": "variance",
+    "flow.offline": 0.25,
     "flow.renyi_order": 3.5,
     "run.overweight_budget": 0.25,
 }

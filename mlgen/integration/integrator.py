@@ -158,7 +158,7 @@ class _Integrator:
         def is_wanted() -> bool:
             if learner.n_rounds == 0:
                 return True
-            n_done, n_seen = len(learner.losses), learner.n_steps_before_kept
+            n_done, n_seen = len(learner.losses), learner.n_steps_before_watched
             return policy.goes_on(n_done, n_seen, learner.efficiencies[-1])
 
         aids, seed = self._aids, self._card.run.seed

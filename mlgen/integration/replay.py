@@ -21,6 +21,19 @@ def joined(batches: list[TrainingBatch]) -> TrainingBatch:
     return TrainingBatch(**columns)
 
 
+def random_parts(
+    points: TrainingBatch, n_parts: int, size: int, rng: torch.Generator
+) -> Iterator[TrainingBatch]:
+    """Random parts of some points; a point comes again only when all others have come."""
+    size = min(size, len(points))
+    order, at = torch.randperm(len(points), generator=rng), 0
+    for _ in range(n_parts):
+        if at + size > len(order):
+            order, at = torch.randperm(len(points), generator=rng), 0
+        yield points.select(order[at : at + size])
+        at += size
+
+
 class Replay:
     """The last rounds of points.
 
@@ -36,22 +49,9 @@ class Replay:
         """Take a round of points; the oldest one may go."""
         self._rounds.append(batch)
 
-    @property
-    def points(self) -> TrainingBatch:
-        """All that are kept."""
-        return joined(list(self._rounds))
-
-    def parts(self, n_parts: int, size: int, rng: torch.Generator) -> Iterator[TrainingBatch]:
-        """Random parts of what is kept; a point comes again only when all others have come."""
-        points = self.points
-        size = min(size, len(points))
-        order = torch.randperm(len(points), generator=rng)
-        at = 0
-        for _ in range(n_parts):
-            if at + size > len(order):
-                order, at = torch.randperm(len(points), generator=rng), 0
-            yield points.select(order[at : at + size])
-            at += size
+    def last(self, n_rounds: int) -> TrainingBatch:
+        """The points of the last rounds, of all that are kept if they are fewer."""
+        return joined(list(self._rounds)[-n_rounds:])
 
     def tensors(self) -> dict[str, Tensor]:
         """What is kept, to be stored: named `column.round`."""

@@ -19,13 +19,13 @@ from mlgen.integration.losses import best_fractions, objective, renyi_divergence
 from mlgen.integration.optimizer import AveragedAdam
 from mlgen.integration.proposal import Proposal, channel_weight
 from mlgen.integration.quality import efficiency_of
-from mlgen.integration.replay import Replay
+from mlgen.integration.replay import Replay, random_parts
 from mlgen.samplers.module import SamplerModule
 
 STEPS_PER_ROUND = 16
 """Optimizer steps between two draws."""
-KEPT_ROUNDS = 8
-"""Rounds of points that a step may draw on."""
+WATCHED_ROUNDS = 8
+"""Efficiencies are of the points of so many rounds: of one alone they would fluctuate too much."""
 
 WARM_UP = 0.05
 """The share of the training in which the learning rate rises."""
@@ -79,7 +79,7 @@ class SamplerLearner(Learner):
         self._objective = objective(card)
         self._fractions = self._target = fractions
         self._sums = ChannelSums.empty(sampler.n_channels)
-        self._replay = Replay(KEPT_ROUNDS)
+        self._replay = Replay(max(card.kept_rounds, WATCHED_ROUNDS))
         self._budget = budget
         self._optimizer = AveragedAdam(sampler)
         self.losses: list[float] = []
@@ -101,10 +101,10 @@ class SamplerLearner(Learner):
         return self._progress
 
     @property
-    def n_steps_before_kept(self) -> float:
-        """Steps that came before the points that are kept were drawn, on average."""
-        n_kept = min(self.n_rounds, KEPT_ROUNDS)
-        return STEPS_PER_ROUND * (self.n_rounds - (n_kept + 1) / 2)
+    def n_steps_before_watched(self) -> float:
+        """Steps that came before the points were drawn that efficiencies are of, on average."""
+        n_watched = min(self.n_rounds, WATCHED_ROUNDS)
+        return STEPS_PER_ROUND * (self.n_rounds - (n_watched + 1) / 2)
 
     @property
     def proposal(self) -> Proposal:
@@ -116,9 +116,11 @@ class SamplerLearner(Learner):
         self._judge()
         rng = random_stream(self._seed, "replay", self.n_rounds)
         n_left = math.ceil((1 - self._progress) / self._progress_per_step - 1e-6)
-        n_steps = min(STEPS_PER_ROUND, n_left)
+        is_online = self._progress + self._progress_per_step / 2 < 1 - self._card.offline
+        n_steps = min(STEPS_PER_ROUND, n_left) if is_online else n_left
         with self._optimizer.stepping():
-            for part in self._replay.parts(n_steps, self._card.batch_size, rng):
+            kept = self._replay.last(self._card.kept_rounds)
+            for part in random_parts(kept, n_steps, self._card.batch_size, rng):
                 self._step(part)
         return f"eps_uw {self.efficiencies[-1]:.3f}, loss {self.losses[-1]:.4f}"
 
@@ -164,10 +166,10 @@ class SamplerLearner(Learner):
         n_channels = self.sampler.n_channels
         self._sums = _faded(self._sums, ChannelSums.of(batch, n_channels))
         self._fractions = share_of_points(self._sums.root_mean_squares)
-        kept = self._replay.points
-        visible = visible_order(channel_weight(kept) / self._target[kept.channel], VISIBLE)
+        seen = self._replay.last(WATCHED_ROUNDS)
+        visible = visible_order(channel_weight(seen) / self._target[seen.channel], VISIBLE)
         self.orders.append(min(visible, self._objective.order(self._progress)))
-        self.efficiencies.append(efficiency_of(kept, n_channels, self._budget))
+        self.efficiencies.append(efficiency_of(seen, n_channels, self._budget))
         if self._objective.stratified:
             weight, order = channel_weight(batch), self.orders[-1]
             best = best_fractions(weight, batch.channel, n_channels, order)

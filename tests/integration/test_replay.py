@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mlgen.core import TrainingBatch
-from mlgen.integration.replay import Replay, joined
+from mlgen.integration.replay import Replay, joined, random_parts
 
 
 def batch(first: int, n: int) -> TrainingBatch:
@@ -37,13 +37,14 @@ def kept(n_rounds: int, sizes: tuple[int, ...] = (5, 7, 6)) -> Replay:
 
 
 def test_the_last_rounds_are_kept() -> None:
-    assert numbers(kept(3).points) == list(range(18))
-    assert numbers(kept(2).points) == list(range(5, 18))
+    assert numbers(kept(3).last(3)) == list(range(18))
+    assert numbers(kept(3).last(1)) == list(range(12, 18))
+    assert numbers(kept(2).last(3)) == list(range(5, 18))
 
 
 @pytest.mark.parametrize("size", [4, 6, 9])
 def test_a_point_comes_again_only_when_all_others_that_fit_have_come(size: int) -> None:
-    parts = [numbers(part) for part in kept(3).parts(8, size, rng())]
+    parts = [numbers(part) for part in random_parts(kept(3).last(3), 8, size, rng())]
     assert [len(part) for part in parts] == [size] * 8
     per_pass = 18 // size
     for start in range(0, 8 - per_pass + 1, per_pass):
@@ -52,11 +53,15 @@ def test_a_point_comes_again_only_when_all_others_that_fit_have_come(size: int) 
 
 
 def test_a_part_is_no_larger_than_what_is_kept() -> None:
-    assert [sorted(numbers(part)) for part in kept(3).parts(2, 100, rng())] == [[*range(18)]] * 2
+    assert [sorted(numbers(part)) for part in random_parts(kept(3).last(3), 2, 100, rng())] == [
+        [*range(18)]
+    ] * 2
 
 
 def test_the_order_is_random_and_fixed_by_the_stream() -> None:
-    first, again = ([numbers(p) for p in kept(3).parts(3, 6, rng())] for _ in range(2))
+    first, again = (
+        [numbers(p) for p in random_parts(kept(3).last(3), 3, 6, rng())] for _ in range(2)
+    )
     assert first == again
     assert first[0] != sorted(first[0])
 
@@ -65,9 +70,9 @@ def test_what_is_kept_can_be_stored_and_restored() -> None:
     replay, other = kept(2), Replay(2)
     other.add(batch(100, 3))
     other.restore(replay.tensors())
-    assert numbers(other.points) == numbers(replay.points)
+    assert numbers(other.last(2)) == numbers(replay.last(2))
     other.add(batch(50, 2))
-    assert numbers(other.points) == [*range(12, 18), 50, 51]
+    assert numbers(other.last(2)) == [*range(12, 18), 50, 51]
 
 
 def test_batches_are_joined_in_their_order() -> None:

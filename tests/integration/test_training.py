@@ -164,6 +164,17 @@ def test_a_training_that_still_gains_is_not_ended() -> None:
     assert len(training.losses) == 200
 
 
+def test_the_last_part_can_do_without_new_points() -> None:
+    toy = ridges()
+    card = FlowCard(n_bins=4, n_hidden=8, batch_size=128, n_steps=160, offline=0.5, kept_rounds=20)
+    flow = CouplingFlow(VegasGrid.uniform(2, 2, 4), card, torch.Generator().manual_seed(1))
+    learner = SamplerLearner(flow, torch.full((2,), 0.5, dtype=torch.float64), card, 1, 0.001)
+    teach(learner, toy, 1, SilentProgress())
+    assert len(learner.losses) == 160
+    # Rounds of 16 steps for the first half, and one for all that is left.
+    assert toy.sizes == [512] * 6
+
+
 def test_a_sampler_that_collapses_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = iter((0.5, 0.4, 0.3, 0.04))
     monkeypatch.setattr("mlgen.integration.training.efficiency_of", lambda *_: next(seen))
