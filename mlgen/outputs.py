@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from mlgen.build import Process
@@ -302,7 +303,8 @@ def _training_record(curve: TrainingCurve | None) -> TrainingRecord | None:
     n_rounds = len(curve.efficiencies)
     every = math.ceil(n_rounds / MOST_ENTRIES)
     shown = range(0, n_rounds, every)
-    losses = [curve.losses[STEPS_PER_ROUND * i : STEPS_PER_ROUND * (i + every)] for i in shown]
+    starts = [STEPS_PER_ROUND * i for i in shown]
+    losses = [curve.losses[a:b] for a, b in pairwise([*starts, len(curve.losses)])]
     return TrainingRecord(
         sampler=curve.sampler,
         n_steps=len(curve.losses),

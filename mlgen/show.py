@@ -71,6 +71,10 @@ def show_record(record: Mapping[str, Any]) -> str:
     for decision in record["decisions"]:
         rows.append((decision["name"], f"{decision['choice']}: {decision['reason']}"))
         rows += [("", line) for line in costs_text(decision)]
+    if warm := record.get("warm_start"):
+        rows.append(("warm start", f"{warm['file']} (SHA-256 {warm['sha256'][:12]}…)"))
+    if n_resumed := record.get("n_resumed"):
+        rows.append(("interrupted", f"{n_resumed} time{'s' if n_resumed > 1 else ''}"))
     rows += [("note", note) for note in record.get("notes", ())]
     rows.append(("time", f"{sum(record['wall_s'].values()):.0f} s"))
     return _table(rows)

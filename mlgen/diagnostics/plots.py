@@ -181,6 +181,41 @@ def loss_plot(loss: Sequence[float], name: str) -> str:
         return _svg(figure, "loss")
 
 
+def training_plot(
+    steps: Sequence[float],
+    eps_uw: Sequence[float],
+    marks: Mapping[str, tuple[float, float, float]],
+) -> str:
+    """eps_uw of points that were not yet trained on, against the steps before they were drawn.
+
+    Args:
+        steps, eps_uw: of each entry of the curve.
+        marks: the step, eps_uw and its error of each sampler that was measured; VEGAS is a line.
+    """
+    with _axes() as (figure, axes):
+        axes.plot(steps, 100 * np.asarray(eps_uw), color=SERIES[1], label="while training")
+        for name, (step, value, error) in marks.items():
+            if name == "vegas":
+                axes.axhline(100 * value, color=SERIES[0], label=name)
+                axes.axhspan(
+                    100 * (value - error), 100 * (value + error), color=SERIES[0], alpha=0.25, lw=0
+                )
+            else:
+                axes.errorbar(
+                    step, 100 * value, 100 * error, fmt="o", color=SERIES[1], markersize=5,
+                    capsize=3, label=name,
+                )  # fmt: skip
+        last = max([*steps, *(step for step, _, _ in marks.values())])
+        axes.set(
+            xlabel="optimizer steps",
+            ylabel=r"$\varepsilon_{uw}$ [%]",
+            xlim=(0, 1.04 * last or 1),
+        )
+        axes.set_ylim(bottom=0)
+        _legend_above(axes)
+        return _svg(figure, "training")
+
+
 def comparison_plot(comparison: Comparison, index: int) -> str:
     """The spectrum of the events over that of the weighted sample, and their ratio.
 

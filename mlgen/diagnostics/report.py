@@ -17,6 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mlgen.core import EventBatch
+from mlgen.diagnostics.costs import costs_text
 from mlgen.diagnostics.cross_section import cross_section_text, variation_tables
 from mlgen.diagnostics.observables import Comparison, compare, observables
 from mlgen.diagnostics.plots import (
@@ -24,6 +25,7 @@ from mlgen.diagnostics.plots import (
     comparison_plot,
     efficiency_plot,
     loss_plot,
+    training_plot,
     weight_plot,
     zero_share,
 )
@@ -76,7 +78,7 @@ def render_report(report: ReportInput) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(duration=_duration, size=_size)
+    environment.filters.update(duration=_duration, size=_size, costs=costs_text)
     source = resources.files("mlgen.diagnostics").joinpath("report.html.j2")
     template = environment.from_string(source.read_text(encoding="utf-8"))
     record = report.record
@@ -169,12 +171,29 @@ def _sampling_figures(report: ReportInput) -> Iterator[_Figure]:
             "How the unweighting efficiency depends on the share t of the cross section that may "
             "lie above w_max. Points: what the run quotes.",
         )
+    if training := report.record.get("training"):
+        yield _training_figure(report.record, training)
     if len(report.loss) > 1:
         yield _Figure(
             Markup(loss_plot(report.loss, report.loss_name)),
-            "Training",
+            "Loss",
             f"The loss of each of {len(report.loss):,} training steps.",
         )
+
+
+def _training_figure(record: Mapping[str, Any], training: Mapping[str, Any]) -> _Figure:
+    marks = {
+        name: (training["n_steps"], eps["value"], eps["error"])
+        for name, eps in _efficiencies(record).items()
+        if name in ("vegas", training["sampler"])
+    }
+    return _Figure(
+        Markup(training_plot(training["steps"], training["eps_uw"], marks)),
+        "Training",
+        "The unweighting efficiency of points that were drawn in between, before anything was "
+        "trained on them. They are fewer than those that measure a sampler: fewer points look "
+        "better, as they miss more of the tail.",
+    )
 
 
 def _event_figures(report: ReportInput) -> Iterator[_Figure]:

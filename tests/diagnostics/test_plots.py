@@ -12,6 +12,7 @@ from mlgen.diagnostics.plots import (
     comparison_plot,
     efficiency_plot,
     loss_plot,
+    training_plot,
     weight_plot,
     zero_share,
 )
@@ -43,6 +44,7 @@ def all_plots() -> list[str]:
         weight_plot(samples),
         efficiency_plot(samples, {"flow": (0.001, 0.4, 0.01)}),
         loss_plot([1 + 1 / (i + 1) for i in range(500)], "loss"),
+        training_plot([0.0, 8.0, 24.0], [0.1, 0.2, 0.3], {"vegas": (32, 0.1, 0.01)}),
         *(comparison_plot(c, i) for i, c in enumerate(comparisons) if c is not None),
     ]
 
@@ -99,3 +101,13 @@ def test_a_sample_with_a_channel_that_is_never_drawn_can_be_plotted() -> None:
     for svg in (weight_plot({"flow": sample}), efficiency_plot({"flow": sample}, {})):
         assert "nan" not in svg
         assert ET.fromstring(svg).tag == "svg"
+
+
+@pytest.mark.parametrize(
+    "marks", [{}, {"vegas": (16, 0.2, 0.01)}, {"vegas": (16, 0.2, 0.01), "flow": (16, 0.5, 0.01)}]
+)
+@pytest.mark.parametrize(("steps", "eps_uw"), [([0.0], [0.3]), ([0.0, 8.0], [0.3, 0.0])])
+def test_any_training_can_be_plotted(
+    steps: list[float], eps_uw: list[float], marks: dict[str, tuple[float, float, float]]
+) -> None:
+    assert ET.fromstring(training_plot(steps, eps_uw, marks)).tag == "svg"

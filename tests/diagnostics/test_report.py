@@ -122,7 +122,7 @@ def test_every_kind_of_plot_is_there(html: str) -> None:
     for title in (
         "Weights",
         "Efficiency against overweight budget",
-        "Training",
+        "Loss",
         "Transverse momentum of e+",
         "Pseudorapidity of jet",
         "Mass of e+ e-",
@@ -210,3 +210,53 @@ def test_the_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         write_report(path, replace(bare, record={}))
     assert list(tmp_path.iterdir()) == [path]
+
+
+def cost(sampler: str, n_steps: int, training_s: float, goal_s: float) -> dict[str, Any]:
+    return {
+        "sampler": sampler, "n_steps": n_steps, "training_s": training_s, "goal_s": goal_s,
+    }  # fmt: skip
+
+
+def test_a_decision_shows_what_was_expected_and_what_it_took() -> None:
+    decision = {
+        "name": "run.sampler",
+        "choice": "flow",
+        "reason": "it is cheaper",
+        "expected": [cost("vegas", 0, 0.0, 91.4), cost("flow", 600, 12.31, 4.56)],
+        "outcome": cost("flow", 600, 13.9, 5.04),
+    }
+    text = text_of(render_report(a_report(decisions=[decision])))
+    assert "expected: vegas, the events in 91 s" in text
+    assert "expected: flow, 600 training steps in 12 s, the events in 4.6 s" in text
+    assert "in the end: flow, 600 training steps in 14 s, the events in 5 s" in text
+
+
+def test_a_warning_stands_above_all_numbers(html: str) -> None:
+    assert "Warning" not in text_of(html)
+    text = text_of(render_report(a_report(warnings=["the flow has <drifted>; vegas is used"])))
+    assert "Warning: the flow has &lt;drifted&gt;; vegas is used" in text
+    assert text.index("Warning:") < text.index("212.04")
+
+
+def test_the_report_shows_how_training_went(html: str) -> None:
+    training = {
+        "sampler": "flow",
+        "n_steps": 32,
+        "steps": [0.0, 8.0],
+        "eps_uw": [0.1, 0.3],
+        "loss": [1.0, 0.5],
+    }
+    shown = render_report(a_report(training=training))
+    assert "Training The unweighting efficiency of points" in text_of(shown)
+    assert shown.count("<svg") == html.count("<svg") + 1
+
+
+def test_a_warm_start_and_interruptions_are_said() -> None:
+    text = text_of(
+        render_report(
+            a_report(warm_start={"file": "eej.mlgen.zip", "sha256": "cd" * 32}, n_resumed=2)
+        )
+    )
+    assert "Training began from eej.mlgen.zip (SHA-256 cdcdcdcdcdcd… )" in text
+    assert "Interrupted and gone on with 2 times." in text
