@@ -33,7 +33,7 @@ class Candidate:
 
     def seconds_for(self, n_events: int, weighted: bool) -> float:
         """What that many events would take, by measurement; for weighted ones, as many effective ones."""
-        yield_per_point = self.measured.ess if weighted else self.measured.eps_uw.value
+        yield_per_point = self.measured.ess_of_sizes if weighted else self.measured.kept
         return n_events / yield_per_point * self.measured.us_per_point * 1e-6
 
 
@@ -91,14 +91,14 @@ class Goal:
     """In the plural, for people: `the events`."""
     seconds: Callable[[Candidate], float]
     """What it would take with a candidate."""
-    yield_of: Callable[[float, float], float] = lambda eps_uw, ess: ess / (1 - ess)
-    """How much a point is worth, by eps_uw and ess; the default for errors of an integral."""
+    yield_of: Callable[[float, float], float] = lambda kept, ess: ess / max(1 - ess, 1e-9)
+    """How much a point is worth, by the share that is kept and the effective sample size of |w|; the default is for errors of an integral."""
     amount: float | None = None
     """How much is wanted, in the unit of `yield_of`, where that is known beforehand."""
 
-    def n_points(self, eps_uw: float, ess: float) -> float | None:
+    def n_points(self, kept: float, ess: float) -> float | None:
         """How many points it takes, as far as that is known."""
-        return None if self.amount is None else self.amount / self.yield_of(eps_uw, ess)
+        return None if self.amount is None else self.amount / self.yield_of(kept, ess)
 
     @classmethod
     def of(cls, run: RunCard) -> Goal:
@@ -106,7 +106,7 @@ class Goal:
         return cls(
             name="the events",
             seconds=lambda c: c.seconds_for(run.n_events, run.weighted),
-            yield_of=lambda eps_uw, ess: ess if run.weighted else eps_uw,
+            yield_of=lambda kept, ess: ess if run.weighted else kept,
             amount=run.n_events,
         )
 

@@ -116,7 +116,7 @@ class WherePays(Policy):
         # Points from before the first step say nothing of what steps gain.
         if self._costs is None or n_seen == 0 or n_done < FIRST_VERDICT * self.n_steps:
             return True
-        n_half = observed_half(n_seen, self._vegas.measured.eps_uw.value, eps_uw)
+        n_half = observed_half(n_seen, self._vegas.measured.kept, eps_uw)
         end = self._after(self.n_steps, n_half, self._costs)
         # What training took so far is gone either way.
         still = (1 - n_done / self.n_steps) * end.training_s
@@ -139,9 +139,9 @@ class WherePays(Policy):
     def _after(self, n_steps: int, n_half: float, costs: Costs) -> Expectation:
         """What is expected of a training of so many steps."""
         measured, yield_of = self._vegas.measured, self._goal.yield_of
-        eps_uw, ess = measured.eps_uw.value, measured.ess
+        kept, ess = measured.kept, measured.ess_of_sizes
         share = remaining(n_steps, n_half)
-        gain = yield_of(eps_uw**share, ess**share) / yield_of(eps_uw, ess)
+        gain = yield_of(kept**share, ess**share) / yield_of(kept, ess)
         price = costs.us_per_point / measured.us_per_point
         return Expectation(
             sampler=self._learner,

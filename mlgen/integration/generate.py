@@ -53,6 +53,19 @@ class Estimate:
     n_calls: int
 
     @property
+    def kept(self) -> float:
+        """The share of the points that unweighting keeps: that is eps_uw, but where signs cancel."""
+        n_points = self.channel.bincount(minlength=len(self.w_max)).clamp(min=1)
+        sizes = self.channel.bincount(self.weights.abs(), minlength=len(self.w_max)) / n_points
+        return float(sizes.sum() / self.w_max.sum())
+
+    @property
+    def ess_of_sizes(self) -> float:
+        """The effective sample size of |w|: that is `ess`, but where signs cancel."""
+        n_points = self.channel.bincount(minlength=len(self.w_max))
+        return effective_sample_size(self.weights.abs() / n_points[self.channel])
+
+    @property
     def unweighting_fractions(self) -> Tensor:
         """The share of the points of each channel for which its events come out right."""
         return self.w_max / self.w_max.sum()
@@ -219,7 +232,7 @@ def _planned_chunks(card: RunCard, measured: Estimate) -> int:
         kept = float((measured.weights != 0).double().mean())
         error = math.sqrt(kept * (1 - kept) / len(measured.weights))
     else:
-        kept, error = measured.eps_uw.value, measured.eps_uw.error
+        kept, error = measured.kept, measured.eps_uw.error
     # A tail that is hardly known has errors as large as the efficiency.
     kept = max(kept - _MARGIN * error, kept / 2)
     wanted = card.n_events + _MARGIN * math.sqrt(card.n_events)

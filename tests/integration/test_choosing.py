@@ -52,7 +52,7 @@ def candidate(
         sums=sums,
         weights=ones,
         channel=torch.zeros(1, dtype=torch.int64),
-        w_max=ones,
+        w_max=ones / eps_uw,
         eps_uw=UnweightingEfficiency(value=eps_uw, error=0.01, n=n, t=0.001),
         ess=ess,
         overweight_on_fresh_points=0.0,

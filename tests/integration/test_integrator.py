@@ -94,11 +94,13 @@ def test_a_proposal_for_unweighting_draws_channels_in_proportion_to_their_larges
 
 def test_the_price_of_events_follows_from_efficiency_and_time_per_point() -> None:
     chosen = with_flow().chosen
-    measured = replace(chosen.measured, us_per_point=4.0, ess=0.5)
-    measured = replace(measured, eps_uw=replace(measured.eps_uw, value=0.2))
-    priced = replace(chosen, measured=measured)
+    assert chosen.measured.kept == pytest.approx(chosen.measured.eps_uw.value)
+    assert chosen.measured.ess_of_sizes == pytest.approx(chosen.measured.ess, rel=0.01)
+    w_max = chosen.measured.w_max * chosen.measured.kept / 0.2
+    priced = replace(chosen, measured=replace(chosen.measured, us_per_point=4.0, w_max=w_max))
     assert priced.seconds_for(1_000_000, weighted=False) == pytest.approx(20)
-    assert priced.seconds_for(1_000_000, weighted=True) == pytest.approx(8)
+    ess = chosen.measured.ess_of_sizes
+    assert priced.seconds_for(1_000_000, weighted=True) == pytest.approx(4 / ess)
 
 
 def test_an_unknown_sampler_gets_the_known_ones() -> None:
