@@ -12,6 +12,7 @@ from mlgen.amplitudes.provider import AmplitudeRequest, provide
 from mlgen.cards import Card
 from mlgen.core import BeamInfo, PhaseSpace, Progress, SubprocessGroup
 from mlgen.errors import CardError
+from mlgen.integration.channel_features import ChannelFeatures
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.picking import EventPicker
 from mlgen.phasespace.channels import Setting, build_phase_space
@@ -74,6 +75,7 @@ def build(card: Card, progress: Progress) -> Process:
         density=density,
         coupling=AlphaS(card.alpha_s),
         amplitude=amplitude,
+        channel_features=_channel_features(card, groups, phase_space),
     )
     first, second = (
         BeamInfo(
@@ -95,6 +97,14 @@ def build(card: Card, progress: Progress) -> Process:
         beams=(first, second),
         provider=provider,
     )
+
+
+def _channel_features(
+    card: Card, groups: Sequence[SubprocessGroup], phase_space: PhaseSpace
+) -> ChannelFeatures | None:
+    if not card.phase_space.learned_weights or phase_space.n_shares == 1:
+        return None
+    return ChannelFeatures(groups, phase_space.n_shares)
 
 
 def phase_space_of(card: Card, groups: Sequence[SubprocessGroup], model: Model) -> PhaseSpace:

@@ -166,6 +166,8 @@ class PhaseSpaceCard:
     """`diagrams`: channels from the process's Feynman diagrams; `rambo`: one flat map, slow to converge, for comparison."""
     prior: Literal["auto", "densities", "propagators"] = "auto"
     """What shares the integrand among the channels of a group: the densities of their maps, or their propagators; `auto`: densities for up to ten channels."""
+    learned_weights: bool = False
+    """Whether a trained sampler learns shares of its own, beginning with those of the prior: see docs/channels.md."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -87,11 +87,27 @@ class Channel:
 # --- u -> r -> momenta -----------------------------------------------------------------------
 
 
+class ChannelWeights(Protocol):
+    """Learned shares of the channels of a group in the integrand."""
+
+    def __call__(self, features: Tensor, channel: Tensor) -> Tensor:
+        """ln of the learned share over the prior one, for points in the channels (n,): (n,).
+
+        Args:
+            features: (n, k), what the integrand shows of each point; see `Evaluation.features`.
+        """
+
+
 class Sampler(ABC):
     """A normalised density on the unit cube, one for each channel: a map, nothing about training."""
 
     n_dim: int
     n_channels: int
+
+    @property
+    def channel_weights(self) -> ChannelWeights | None:
+        """What the integrand of each channel is multiplied with for this sampler; None: nothing."""
+        return None
 
     @abstractmethod
     def forward(self, u: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
@@ -252,6 +268,8 @@ class Evaluation:
     """(n,), the integrand with the Jacobian of its own maps; pb for a physics process; 0 outside cuts."""
     n_calls: int = 0
     """How many matrix elements were computed."""
+    features: Tensor | None = None
+    """(n, k), what channel weights may depend on; anything where value is 0; None where nothing asks for it."""
 
 
 EvaluationT = TypeVar("EvaluationT", bound=Evaluation, covariant=True)
@@ -275,6 +293,10 @@ class Integrand(Protocol[EvaluationT]):
         """The integrand at r (n, n_dim + n_flat) in the channels (n,)."""
 
 
+def _no_columns() -> Tensor:
+    return torch.empty(0, 0, dtype=torch.float64)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingBatch:
     """Points that were paid for, and all that a loss may need of them."""
@@ -289,6 +311,17 @@ class TrainingBatch:
     """(n,), ln of the density that drew r, within its channel."""
     fraction: Tensor
     """(n,), the share of the points that was drawn in this channel."""
+    features: Tensor = field(default_factory=_no_columns)
+    """(n, k), see `Evaluation.features`; (n, 0) by default."""
+    log_share: Tensor = field(default_factory=_no_columns)
+    """(n,), ln of the learned share over the prior one, which `value` contains; 0 by default."""
+
+    def __post_init__(self) -> None:
+        # The only way to set a field of a frozen dataclass.
+        if self.features.shape == (0, 0):
+            object.__setattr__(self, "features", self.value.new_empty((len(self), 0)))
+        if self.log_share.shape == (0, 0):
+            object.__setattr__(self, "log_share", torch.zeros_like(self.value))
 
     def __len__(self) -> int:
         return len(self.channel)
@@ -313,10 +346,6 @@ class Variation:
     mu_f_factor: float = 1.0
     pdf_id: int = 0
     """LHAPDF id of the density of both beams; 0 for none."""
-
-
-def _no_variations() -> Tensor:
-    return torch.empty(0, 0, dtype=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -345,7 +374,7 @@ class EventBatch:
     """(n,), AQEDUP."""
     alpha_s: Tensor
     """(n,), AQCDUP."""
-    variations: Tensor = field(default_factory=_no_variations)
+    variations: Tensor = field(default_factory=_no_columns)
     """(n, n_variations), in the unit of `weight`: what each variation gives instead; (n, 0) by default."""
 
     def __post_init__(self) -> None:

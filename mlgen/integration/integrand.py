@@ -21,6 +21,8 @@ from mlgen.core import (
     SubprocessGroup,
 )
 from mlgen.errors import NonFiniteWeight
+from mlgen.integration.channel_features import ChannelFeatures
+from mlgen.samplers.channel_weights import ResidualWeights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,8 @@ class ProcessIntegrand:
     """Of either beam, which are alike where there is one; None for lepton beams."""
     coupling: RunningCoupling
     amplitude: Amplitude
+    channel_features: ChannelFeatures | None = None
+    """What learned channel weights see of a point; None where nothing is learned."""
 
     @property
     def n_dim(self) -> int:
@@ -77,11 +81,25 @@ class ProcessIntegrand:
             passed[at] &= self.cut(points.momenta[at], group)
         inside = passed.nonzero()[:, 0]
         value = torch.zeros_like(points.log_jac)
-        value[inside] = self._inside(points.select(inside), amplitude)
+        chosen = points.select(inside)
+        log_prior, seen = self._prior(chosen)
+        value[inside] = self._inside(chosen, log_prior, amplitude)
         self._check_finite(value, points)
-        return ProcessEvaluation(value=value, points=points, n_calls=len(inside))
+        features = None
+        if seen is not None:
+            features = seen.new_zeros((len(points), seen.shape[1]))
+            features[inside] = seen
+        return ProcessEvaluation(value=value, points=points, n_calls=len(inside), features=features)
 
-    def _inside(self, points: PhaseSpacePoints, amplitude: Amplitude) -> Tensor:
+    def _prior(self, points: PhaseSpacePoints) -> tuple[Tensor, Tensor | None]:
+        """ln of the prior share of each point's channel (n,), and the features (n, k) if asked for."""
+        if self.channel_features is None:
+            return self.phase_space.log_prior(points), None
+        own, every = self.phase_space.log_shares(points)
+        group = self._group_of_channel(points.channel.device)[points.channel]
+        return own, self.channel_features(points, group, every)
+
+    def _inside(self, points: PhaseSpacePoints, log_prior: Tensor, amplitude: Amplitude) -> Tensor:
         """The integrand at points inside the cuts: (n,)."""
         per_group = torch.empty_like(points.log_jac)
         for group, at in self._by_group(points.channel):
@@ -90,8 +108,15 @@ class ProcessIntegrand:
             matrix_element = amplitude(mine.momenta, self.coupling(mu_r.square()), group).value
             per_group[at] = matrix_element * self._luminosities(mine, mu_f, group).sum(-1)
         s_hat = 4 * points.momenta[:, 0, 0] * points.momenta[:, 1, 0]
-        density = (points.log_jac + self.phase_space.log_prior(points)).exp()
+        density = (points.log_jac + log_prior).exp()
         return GEV2_PB * per_group * density / (2 * s_hat)
+
+    def start_weights(self, rng: torch.Generator) -> ResidualWeights | None:
+        """Channel weights to be learned, which start as the prior; None where nothing is learned."""
+        if self.channel_features is None:
+            return None
+        shape = self.channel_features.n_shares, self.channel_features.n_features
+        return ResidualWeights(self._group_of_channel(torch.device("cpu")), *shape, rng)
 
     def flavour_weights(self, points: PhaseSpacePoints, group: int) -> Tensor:
         """What each flavour assignment contributes, up to a common factor: (n, n_flavours)."""
@@ -111,11 +136,13 @@ class ProcessIntegrand:
 
     def _by_group(self, channel: Tensor) -> Sequence[tuple[int, Tensor]]:
         """Each group that occurs, with the indices of its points."""
-        group_of = torch.tensor([c.group for c in self.phase_space.channels], device=channel.device)
-        group = group_of[channel]
+        group = self._group_of_channel(channel.device)[channel]
         counts = group.bincount(minlength=len(self.groups)).tolist()
         parts = torch.split(group.argsort(stable=True), counts)
         return [(index, part) for index, part in enumerate(parts) if len(part)]
+
+    def _group_of_channel(self, device: torch.device) -> Tensor:
+        return torch.tensor([c.group for c in self.phase_space.channels], device=device)
 
     def _check_finite(self, value: Tensor, points: PhaseSpacePoints) -> None:
         finite = value.isfinite()

@@ -21,6 +21,7 @@ from mlgen.integration.candidates import (
 )
 from mlgen.integration.choosing import AsAsked, Costs, Policy, WherePays
 from mlgen.integration.generate import estimate
+from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.learner import NO_CHECKPOINTS, Checkpoints, teach
 from mlgen.integration.proposal import Proposal, draw
 from mlgen.integration.training import SamplerLearner, loss_of
@@ -87,6 +88,7 @@ class _Integrator:
             adapted = self._adapted(goal)
             rng = random_stream(card.run.seed, "initialise", 0)
             sampler = aids.start or start_sampler(name, adapted.grid, card, rng)
+            self._let_learn_weights(sampler)
         if not card.run.n_estimate:
             self._run = replace(card.run, n_estimate=_n_estimate(adapted.n_points_to_goal))
         vegas = self._measured(VEGAS, adapted.grid, adapted.fractions)
@@ -104,6 +106,16 @@ class _Integrator:
             warnings=(warning,) if warning else (),
             curve=self._curve,
         )
+
+    def _let_learn_weights(self, sampler: SamplerModule) -> None:
+        """Channel weights to be trained with the sampler, if asked for: those it has, or fresh ones."""
+        integrand, wanted = self._integrand, None
+        if isinstance(integrand, ProcessIntegrand) and any(True for _ in sampler.parameters()):
+            rng = random_stream(self._run.seed, "channel weights", 0)
+            wanted = integrand.start_weights(rng)
+        has = sampler.learned_weights
+        if wanted is None or has is None or not has.is_like(wanted):
+            sampler.learned_weights = wanted
 
     def _adapted(self, goal: Goal) -> GridLearner:
         integrand, run = self._integrand, self._run

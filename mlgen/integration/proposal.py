@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from mlgen.core import EvaluationT, Integrand, Sampler, TrainingBatch
+from mlgen.core import ChannelWeights, EvaluationT, Integrand, Sampler, TrainingBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +50,26 @@ def draw(
         log_q=log_q,
         fraction=proposal.fractions[channel],
     )
-    return batch, evaluation
+    if proposal.sampler.channel_weights is None:
+        return batch, evaluation
+    if evaluation.features is None:
+        raise ValueError("learned channel weights need an integrand that shows features")
+    with torch.no_grad():
+        batch = replace(batch, features=evaluation.features)
+        batch = with_shares(batch, proposal.sampler.channel_weights)
+    return batch, replace(evaluation, value=batch.value)
+
+
+def with_shares(batch: TrainingBatch, weights: ChannelWeights) -> TrainingBatch:
+    """The points with the shares that these weights give to their channels."""
+    inside = batch.value.nonzero()[:, 0]
+    log_share = weights(batch.features[inside], batch.channel[inside])
+    ratio = (log_share - batch.log_share[inside]).exp()
+    return replace(
+        batch,
+        value=batch.value.index_put((inside,), batch.value[inside] * ratio),
+        log_share=batch.log_share.index_put((inside,), log_share),
+    )
 
 
 def channel_weight(batch: TrainingBatch) -> Tensor:

@@ -17,7 +17,7 @@ from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.learner import Learner, LearnerState
 from mlgen.integration.losses import best_fractions, objective, renyi_divergence, visible_order
 from mlgen.integration.optimizer import AveragedAdam
-from mlgen.integration.proposal import Proposal, channel_weight
+from mlgen.integration.proposal import Proposal, channel_weight, with_shares
 from mlgen.integration.quality import efficiency_of
 from mlgen.integration.replay import Replay, random_parts
 from mlgen.samplers.module import SamplerModule
@@ -213,6 +213,8 @@ def loss_of(sampler: SamplerModule, batch: TrainingBatch, order: float, target: 
     Args:
         target: (n_channels,), the fractions of the channels.
     """
+    if sampler.channel_weights is not None:
+        batch = with_shares(batch, sampler.channel_weights)
     inside = (batch.value != 0).nonzero()[:, 0]
     log_prob = sampler.log_prob(batch.r[inside], batch.channel[inside])
     spread = torch.zeros_like(batch.value).index_put((inside,), log_prob.to(batch.value.dtype))

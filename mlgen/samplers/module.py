@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from mlgen.core import Sampler
+from mlgen.samplers.channel_weights import ResidualWeights
 
 
 class SamplerModule(Sampler, nn.Module):
@@ -18,3 +19,8 @@ class SamplerModule(Sampler, nn.Module):
         super().__init__()
         self.n_dim = n_dim
         self.n_channels = n_channels
+        self.learned_weights: ResidualWeights | None = None
+
+    @property
+    def channel_weights(self) -> ResidualWeights | None:
+        return self.learned_weights

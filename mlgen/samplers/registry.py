@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mlgen.cards import SamplingCard
 from mlgen.errors import CardError, PackError
+from mlgen.samplers.channel_weights import ResidualWeights
 from mlgen.samplers.module import SamplerModule
 from mlgen.samplers.vegas import VegasGrid
 
@@ -75,8 +76,12 @@ def restore_sampler(
     """
     grid = VegasGrid.uniform(n_channels, n_dim, card.vegas.n_bins)
     sampler = start_sampler(name, grid, card, torch.Generator())
+    prefix = "learned_weights."
+    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     try:
+        if weights:
+            sampler.learned_weights = ResidualWeights.from_state(weights)
         sampler.load_state_dict(dict(state))
-    except RuntimeError as error:
+    except (KeyError, RuntimeError) as error:
         raise PackError(f"the state of sampler {name!r} does not fit its card: {error}") from error
     return sampler
