@@ -120,6 +120,30 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     assert not (tmp_path / CHECKPOINT_FILE).exists()
 
 
+@pytest.mark.parametrize(
+    ("title", "n"), [("training the flow", 1), ("training the flow", 3), ("measuring flow", 1)]
+)
+def test_an_interrupted_run_with_other_options_goes_on_to_the_same_bytes(
+    title: str, n: int, tmp_path: Path
+) -> None:
+    card = quick_card(
+        "flow.loss=stratified_variance",
+        "flow.kept_rounds=2",
+        "flow.offline=0.34",
+        "flow.patience=2",
+        "flow.n_steps=160",
+        "run.weighted=true",
+        "process.definition=e+ e- > u u~ g",
+        "matrix_element.provider=closed_form",
+        "cuts.jets.pt_min_gev=10",
+    )
+    whole = run(card, tmp_path / "whole")
+    (tmp_path / "out").mkdir()
+    stop(tmp_path / "out", title, n, card)
+    resume(tmp_path / "out")
+    assert same_results(tmp_path / "out", whole)
+
+
 def test_a_run_may_be_interrupted_again_and_again(whole: RunResult, tmp_path: Path) -> None:
     stop(tmp_path, "adapting VEGAS", 1)
     for title in ("adapting VEGAS", "training the flow", "training the flow", "generating"):

@@ -195,6 +195,8 @@ class RunCheckpoint:
         r, channel = tensors["replay.r.0"][index], tensors["replay.channel.0"][index]
         flat = torch.full((len(r), integrand.n_flat), 0.5, dtype=r.dtype, device=r.device)
         again = integrand(torch.cat([r, flat], dim=1), channel).value
+        if (log_share := tensors.get("replay.log_share.0")) is not None:
+            again = again * log_share[index].exp()
         if not torch.allclose(again, value[index], rtol=TOLERANCE, atol=0):
             raise self._foreign("another integrand: the values at stored points differ")
 
