@@ -35,7 +35,7 @@ USUAL_ESTIMATE = 131_072
 LEAST_ESTIMATE, MOST_ESTIMATE = 65_536, 262_144
 """With fewer, w_max and the errors are not known well enough."""
 
-NOT_WORTH_MEASURING_S = 2.0
+NOT_WORTH_MEASURING_S = 20.0
 """Nothing is trained for a goal that VEGAS reaches in this time."""
 
 

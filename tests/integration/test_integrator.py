@@ -127,7 +127,7 @@ def test_auto_does_not_train_for_a_few_events_and_says_so() -> None:
 def test_auto_does_not_train_where_that_takes_longer_than_it_saves_and_says_why_with_numbers() -> (
     None
 ):
-    found = integrated(ridges(), card_with("auto", 1_000_000, "run.n_events=5_000_000"))
+    found = integrated(ridges(), card_with("auto", 1_000_000, "run.n_events=50_000_000"))
     assert [candidate.name for candidate in found.candidates] == ["vegas"]
     said = re.fullmatch(
         r"the events take about ([\d.e+-]+) s with vegas; training the flow would take about "
