@@ -81,6 +81,8 @@ class Channel:
     group: int
     topology: str
     """The order in which the final state is built up, for people: `(e+ e-)Z g`."""
+    n_members: int = 1
+    """How many maps it stands for: those that the exchange of identical particles relates."""
     resonances: tuple[Resonance, ...] = ()
 
 

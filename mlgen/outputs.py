@@ -199,6 +199,7 @@ def _sampler_record(candidate: Candidate) -> SamplerRecord:
         overweight_fraction=measured.overweight_on_fresh_points,
         us_per_point=measured.us_per_point,
         n_points=len(measured.weights),
+        channel_weights="learned" if candidate.sampler.channel_weights else "prior",
     )
 
 
@@ -233,6 +234,7 @@ def _channel_records(
             cross_section_pb=mean,
             cross_section_error_pb=variance**0.5,
             fraction=fraction,
+            n_members=channel.n_members,
         )
         for channel, mean, variance, fraction in columns
     )

@@ -61,6 +61,8 @@ class SamplerRecord:
     """Wall-clock microseconds for a point: sampling, phase space and matrix element."""
     n_points: int
     """Fresh points behind these numbers, zeros counted."""
+    channel_weights: Literal["prior", "learned"] = "prior"
+    """What shares the integrand of a group among its channels: see docs/channels.md."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +85,8 @@ class ChannelRecord:
     cross_section_error_pb: float
     fraction: float
     """The share of the points that was drawn in this channel."""
+    n_members: int = 1
+    """How many maps it stands for: those that the exchange of identical particles relates."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

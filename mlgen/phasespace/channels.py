@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,9 +148,15 @@ class _GroupChannels:
 
     def channels(self, group: int) -> list[Channel]:
         """What other rooms see of them."""
+        members = Counter(member.channel for member in self.members)
         return [
-            Channel(group=group, topology=self._describe(s), resonances=tuple(self._resonances(s)))
-            for s in self._structures
+            Channel(
+                group=group,
+                topology=self._describe(structure),
+                n_members=members[number],
+                resonances=tuple(self._resonances(structure)),
+            )
+            for number, structure in enumerate(self._structures)
         ]
 
     @property

@@ -25,6 +25,20 @@ from tests.phasespace.wired import Wired, points_of, uniform_r, wire, wire_card,
 Z = Resonance(pdg_id=23, legs=(2, 3), mass_gev=91.188, width_gev=2.441404)
 
 
+def test_channels_that_identical_particles_relate_are_one_and_are_counted() -> None:
+    """Three gluons: a line that one of them, or two of them, come from stands for three."""
+    channels = wire_card("uux_to_zggg").phase_space.channels
+    found = {channel.topology: channel.n_members for channel in channels}
+    assert found == {
+        "((g g) g) z": 3,
+        "(g g)* z g": 3,
+        "z* (g g) g": 3,
+        "g* (g g) z": 3,
+        "z* g g g": 1,
+        "g* z g g": 3,
+    }
+
+
 # --- every map of every card -----------------------------------------------------------------
 
 
