@@ -12,13 +12,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlgen.api import RunResult, compare, integrate, run
+    from mlgen.api import RunResult, compare, integrate, resume, run
     from mlgen.integration.ask_tell import AskTell
     from mlgen.integration.function_integral import FunctionSettings
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["AskTell", "FunctionSettings", "RunResult", "__version__", "compare", "integrate", "run"]
+__all__ = [
+    "AskTell",
+    "FunctionSettings",
+    "RunResult",
+    "__version__",
+    "compare",
+    "integrate",
+    "resume",
+    "run",
+]
 
 _HOMES = {
     "AskTell": "mlgen.integration.ask_tell",
@@ -26,6 +35,7 @@ _HOMES = {
     "RunResult": "mlgen.api",
     "compare": "mlgen.api",
     "integrate": "mlgen.api",
+    "resume": "mlgen.api",
     "run": "mlgen.api",
 }
 
