@@ -5,7 +5,7 @@ from a learning curve: of the logarithm of the inverse efficiency of VEGAS, n st
 
     g(n) = 1 / (1 + sqrt(n / n_half)),
 
-which describes the processes of `benchmarks/` with n_half from 25 to 3000. Before training n_half is
+which describes the processes of `benchmarks/` with n_half from 15 to 1800. Before training n_half is
 taken as `CAUTIOUS_HALF`; while it goes on, points that were not yet trained on tell.
 """
 
