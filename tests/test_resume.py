@@ -128,6 +128,7 @@ def test_an_interrupted_run_with_other_options_goes_on_to_the_same_bytes(
 ) -> None:
     card = quick_card(
         "flow.loss=stratified_variance",
+        "phase_space.learned_weights=true",
         "flow.kept_rounds=2",
         "flow.offline=0.34",
         "flow.patience=2",
@@ -138,10 +139,15 @@ def test_an_interrupted_run_with_other_options_goes_on_to_the_same_bytes(
         "cuts.jets.pt_min_gev=10",
     )
     whole = run(card, tmp_path / "whole")
+    assert any("learned_weights" in name for name in trained_names(whole))
     (tmp_path / "out").mkdir()
     stop(tmp_path / "out", title, n, card)
     resume(tmp_path / "out")
     assert same_results(tmp_path / "out", whole)
+
+
+def trained_names(result: RunResult) -> set[str]:
+    return set(read_pack(result.folder / "ee_to_mumu.mlgen.zip").samplers["flow"].tensors)
 
 
 def test_a_run_may_be_interrupted_again_and_again(whole: RunResult, tmp_path: Path) -> None:
