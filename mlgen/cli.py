@@ -136,7 +136,7 @@ def run_command(
             raise CardError("Missing argument: expected a card, or --resume FOLDER")
     typer.echo(show.show_run(result.record, result.folder))
     for warning in result.record.warnings:
-        console.print(f"WARNING: {warning}", style="bold red", markup=False, highlight=False)
+        console.print(f"WARNING: {warning}", style="bold red", markup=False, soft_wrap=True)
 
 
 @app.command("compare")

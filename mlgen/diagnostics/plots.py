@@ -211,7 +211,7 @@ def training_plot(
             ylabel=r"$\varepsilon_{uw}$ [%]",
             xlim=(0, 1.04 * last or 1),
         )
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         _legend_above(axes)
         return _svg(figure, "training")
 

@@ -171,7 +171,8 @@ def _sampling_figures(report: ReportInput) -> Iterator[_Figure]:
             "How the unweighting efficiency depends on the share t of the cross section that may "
             "lie above w_max. Points: what the run quotes.",
         )
-    if training := report.record.get("training"):
+    training = report.record.get("training")
+    if training and len(training["steps"]) > 1:
         yield _training_figure(report.record, training)
     if len(report.loss) > 1:
         yield _Figure(
