@@ -148,7 +148,8 @@ def test_a_pack_brings_back_the_samplers_that_the_run_trained(eej: Run) -> None:
         with torch.no_grad():
             r, log_q = sampler.sample(channel, random_stream(1, "test", 0))
             log_prob = sampler.log_prob(r, channel)
-        torch.testing.assert_close(log_prob, log_q, rtol=0, atol=1e-6)
+        # The blocks of the flow compute in float32, there and back.
+        torch.testing.assert_close(log_prob, log_q, rtol=0, atol=1e-4 if name == "flow" else 1e-9)
 
 
 def test_weighted_events_average_to_the_cross_section(tmp_path: Path) -> None:
