@@ -128,6 +128,7 @@ class ContinuousFlow(Sampler):
     def __init__(self, velocity: Velocity, grid: VegasGrid, n_steps: int = N_ODE_STEPS) -> None:
         self.n_dim, self.n_channels = grid.n_dim, grid.n_channels
         self._velocity, self._grid, self._n_steps = velocity, grid, n_steps
+        self._dtype = velocity.out.dtype
 
     def forward(self, u: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
         z = quantiles(u)
@@ -141,7 +142,6 @@ class ContinuousFlow(Sampler):
         z, log_det = self._in_tiles(z_1, channel, 1.0, 0.0)
         return torch.special.ndtr(z), log_jac + log_det + _log_normal(z) - _log_normal(z_1)
 
-    @torch.no_grad()
     def _in_tiles(
         self, z: Tensor, channel: Tensor, start: float, end: float
     ) -> tuple[Tensor, Tensor]:
@@ -156,7 +156,8 @@ class ContinuousFlow(Sampler):
         log_det, h = z.new_zeros(len(z)), (end - start) / self._n_steps
 
         def field(z: Tensor, t: float) -> tuple[Tensor, Tensor]:
-            v, divergence = self._velocity(z.float(), torch.tensor([t]), channel)
+            at = torch.tensor([t], dtype=self._dtype)
+            v, divergence = self._velocity(z.to(self._dtype), at, channel)
             return v.double(), divergence.double()
 
         for step in range(self._n_steps):
