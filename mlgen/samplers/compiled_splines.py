@@ -1,9 +1,9 @@
-"""The splines of splines.py, compiled by numba where that is installed: on CPUs several times as fast.
+"""Coupling blocks and marginal splines compiled by numba where that is installed: several times as fast.
 
-Each function falls back on torch's where its compiled twin does not apply: for other devices and
-precisions, in graphs that are being traced, without numba. Gradients of the compiled ones are
-written by hand. They remember points and parameters alone, and compute the rest once more, which
-takes less time than to read it back.
+What is compiled stands in kernels/. It applies to tensors on the CPU, outside of graphs that are
+being traced; everything else is up to splines.py. Gradients are written by hand, in the direction
+of training, towards u: they remember points and parameters alone, and compute the rest once more,
+which takes less time than to read it back.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mlgen.samplers import splines
+Layers = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+"""Weights and biases: the first layer, those between, the last."""
 
 _allowed = ContextVar("_allowed", default=True)
 
@@ -36,92 +39,12 @@ def only_torch() -> Iterator[None]:
         _allowed.reset(token)
 
 
-def spline(x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """`splines.spline`, compiled for float32."""
-    if _applies(torch.float32, x, logits):
-        return _apply(_Evaluate, x, logits)
-    return splines.spline(x, logits)
-
-
-def spline_inverse(y: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """`splines.spline_inverse`, compiled for float32."""
-    if _applies(torch.float32, y, logits):
-        return _apply(_Solve, y, logits)
-    return splines.spline_inverse(y, logits)
-
-
-def table_spline(
-    x: Tensor, which: Tensor, xs: Tensor, ys: Tensor, slopes: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`splines.table_spline`, compiled for float64."""
-    if _applies(torch.float64, x, xs, ys, slopes):
-        return _apply(_Evaluate, x, which, xs, ys, slopes)
-    return splines.table_spline(x, which, xs, ys, slopes)
-
-
-def table_spline_inverse(
-    y: Tensor, which: Tensor, xs: Tensor, ys: Tensor, slopes: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`splines.table_spline_inverse`, compiled for float64."""
-    if _applies(torch.float64, y, xs, ys, slopes):
-        return _apply(_Solve, y, which, xs, ys, slopes)
-    return splines.table_spline_inverse(y, which, xs, ys, slopes)
-
-
-def coupling_applies(columns: Tensor) -> bool:
-    """Whether `couple` can be asked for these points."""
-    return not torch.is_grad_enabled() and _applies(torch.float32, columns)
-
-
-def couple(
-    columns: Tensor,
-    channel: Tensor,
-    kept: Tensor,
-    moved: Tensor,
-    layers: Sequence[tuple[Tensor, Tensor]],
-    inverse: bool,
-) -> tuple[Tensor, Tensor]:
-    """A whole coupling block, without gradients: faster than network and splines one by one.
-
-    Args:
-        columns: (n_dim, n).
-        channel: (n,).
-        kept, moved: the dimensions that the network is given, and those that splines move.
-        layers: weights (n_out, n_in) and biases (n_out, 1), but (n_channels, n_out) of the first;
-            the outputs of the last are (n_logits, n_moved).
-
-    Returns:
-        The columns moved, and ln |det| (n,).
-    """
-    from mlgen.samplers import kernels  # numba takes a while to import
-
-    (weight, bias), *hidden, (last_weight, last_bias) = layers
-    n_hidden, n_moved = len(weight), len(moved)
-    hidden_weight, hidden_bias = (
-        weight.new_empty(0, n_hidden, n_hidden),
-        weight.new_empty(0, n_hidden),
-    )
-    if hidden:
-        hidden_weight, hidden_bias = map(torch.stack, zip(*hidden, strict=True))
-    # The logits of a dimension together.
-    last_weight = last_weight.view(-1, n_moved, n_hidden).transpose(0, 1).reshape(-1, n_hidden)
-    last_bias = last_bias.view(-1, n_moved).T.reshape(-1)
-    layer_arrays = [
-        (weight.contiguous(), bias.contiguous()),
-        (hidden_weight, hidden_bias.view(-1, n_hidden)),
-        (last_weight, last_bias),
-    ]
-    columns = columns.clone(memory_format=torch.contiguous_format)
-    log_det = columns.new_empty(columns.shape[1])
-    given: Any = _arrays(columns, channel.contiguous(), kept, moved)
-    given += [*(tuple(_arrays(*pair)) for pair in layer_arrays), inverse, log_det.numpy()]
-    kernels.couple(*given)
-    return columns, log_det
-
-
-def _applies(dtype: torch.dtype, *tensors: Tensor) -> bool:
+def is_compiled(points: Tensor, dtype: torch.dtype, inverse: bool) -> bool:
+    """Whether the functions below can be asked for these points, given the dtype of parameters."""
     return (
-        all(tensor.dtype == dtype and tensor.device.type == "cpu" for tensor in tensors)
+        points.dtype == dtype
+        and points.device.type == "cpu"
+        and not (inverse and torch.is_grad_enabled())
         and _allowed.get()
         and not torch.compiler.is_compiling()
         and _has_numba()
@@ -133,72 +56,214 @@ def _has_numba() -> bool:
     return find_spec("numba") is not None
 
 
-def _apply(function: type[Function], *tensors: Tensor) -> tuple[Tensor, Tensor]:
-    contiguous = (tensor.contiguous() for tensor in tensors)
-    moved, log_slope = function.apply(*contiguous)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return moved, log_slope
+@dataclass(frozen=True)
+class Block:
+    """What a coupling block does to which dimensions."""
+
+    kept: NDArray[np.int64]
+    """The dimensions that the network is given, (n_kept,)."""
+    moved: NDArray[np.int64]
+    """Those that splines move, (n_moved,)."""
+    n_channels: int
+    n_hidden: int
+    n_layers: int
+    n_logits: int
+    """Of a spline; the network's outputs are (n_logits, n_moved)."""
+
+    @property
+    def n_outputs(self) -> int:
+        return self.n_logits * len(self.moved)
+
+    def unpack(self, flat: NDArray[np.float32]) -> Layers:
+        """The layers of the network as kernels/coupling.py wants them, from all parameters end to end."""
+        n_in, n_hidden, n_outputs = len(self.kept), self.n_hidden, self.n_outputs
+        between = [(n_hidden, n_hidden), (1, n_hidden)] * (self.n_layers - 1)
+        shapes = [(n_hidden, n_in), (self.n_channels, n_hidden)]
+        shapes += [*between, (n_outputs, n_hidden), (1, n_outputs)]
+        ends = np.cumsum([n * m for n, m in shapes])[:-1]
+        parts = [one.reshape(s) for one, s in zip(np.split(flat, ends), shapes, strict=True)]
+        n_all = _multiple(n_hidden)
+        weights = np.zeros((self.n_layers - 1, n_all, n_all), np.float32)
+        biases = np.zeros((self.n_layers - 1, 1, n_all), np.float32)
+        for layer in range(self.n_layers - 1):
+            weights[layer, :n_hidden, :n_hidden] = parts[2 * layer + 2]
+            biases[layer, :, :n_hidden] = parts[2 * layer + 3]
+        return (
+            (_filled(parts[0]), _filled(parts[1], rows=False)),
+            (weights, biases),
+            (_filled(parts[-2]), _filled(parts[-1], rows=False)),
+        )
+
+    def pack(self, layers: Layers) -> NDArray[np.float32]:
+        """The reverse of `unpack`."""
+        (first, first_bias), (weights, biases), (last, last_bias) = layers
+        n = self.n_hidden
+        parts = [first[:n, : len(self.kept)], first_bias[:, :n]]
+        for layer in range(self.n_layers - 1):
+            parts += [weights[layer, :n, :n], biases[layer, :, :n]]
+        parts += [last[: self.n_outputs, :n], last_bias[:, : self.n_outputs]]
+        return np.concatenate([part.ravel() for part in parts])
+
+    def rows(self, tile: int) -> tuple[tuple[NDArray[np.float32], ...], NDArray[np.float32]]:
+        """Room for the numbers of a tile: what the network is given and makes, and its logits."""
+        sizes = (
+            (_multiple(len(self.kept)), tile),
+            (self.n_layers, _multiple(self.n_hidden), tile),
+            (_multiple(self.n_outputs), tile),
+        )
+        rows = tuple(np.zeros(size, np.float32) for size in sizes)
+        return rows, rows[2][: self.n_outputs].reshape(self.n_logits, len(self.moved), tile)
 
 
-class _Evaluate(Function):
-    """y and ln dy/dx of x and the parameters of the splines."""
+def _multiple(n: int) -> int:
+    """The next multiple of 4."""
+    return -(-n // 4) * 4
+
+
+def _filled(matrix: NDArray[np.float32], rows: bool = True) -> NDArray[np.float32]:
+    """With zeros up to multiples of 4, of columns alone or of rows too."""
+    n, m = matrix.shape
+    filled = np.zeros((_multiple(n) if rows else n, _multiple(m)), np.float32)
+    filled[:n, :m] = matrix
+    return filled
+
+
+def couple(
+    columns: Tensor, channel: Tensor, block: Block, parameters: Sequence[Tensor], inverse: bool
+) -> tuple[Tensor, Tensor]:
+    """A whole coupling block, its network and its splines.
+
+    Args:
+        columns: float32 (n_dim, n), in [0, 1].
+        channel: (n,).
+        parameters: of the network: weights (n_out, n_in) and biases (n_out, 1) from the first layer
+            to the last, but (n_channels, n_hidden) those of the first.
+        inverse: the splines take the value that they are given.
+
+    Returns:
+        The columns moved, and ln |det| (n,).
+    """
+    flat = torch.cat([parameter.flatten() for parameter in parameters])
+    columns, channel = columns.contiguous(), channel.contiguous()
+    if not inverse:
+        return _apply(_Couple, columns, flat, channel, block)
+    return _coupled(columns, flat, channel, block, inverse)
+
+
+def move_by_tables(
+    columns: Tensor, channel: Tensor, tables: tuple[Tensor, Tensor, Tensor], inverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Marginal splines: one for each channel and dimension.
+
+    Args:
+        columns: float64 (n_dim, n), in [0, 1].
+        channel: (n,).
+        tables: xs, ys and slopes at the knots, (n_channels n_dim, n_bins + 1), those of a channel
+            together; no gradient is computed for xs.
+        inverse: the splines take the value that they are given.
+
+    Returns:
+        The columns moved, and ln |det| (n,).
+    """
+    inputs = [tensor.contiguous() for tensor in (columns, *tables, channel)]
+    if not inverse:
+        return _apply(_MoveByTables, *inputs)
+    return _moved(inverse, *inputs)
+
+
+def _apply(function: type[Function], *inputs: object) -> tuple[Tensor, Tensor]:
+    moved, log_det = function.apply(*inputs)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return moved, log_det
+
+
+class _Couple(Function):
+    """The columns after a block and log_det, from those before and the parameters."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x, *parameters)
-        return _mapped(x, parameters, inverse=False)
+    def forward(
+        ctx: Any, columns: Tensor, flat: Tensor, channel: Tensor, block: Block
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(columns, flat, channel)
+        ctx.block = block
+        return _coupled(columns, flat, channel, block, inverse=False)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_y: Tensor, of_log: Tensor) -> tuple[Tensor | None, ...]:
-        x, *parameters = ctx.saved_tensors
-        return _gradient(x, parameters, of_y, of_log)
+    def backward(ctx: Any, of_after: Tensor, of_log_det: Tensor) -> tuple[Tensor | None, ...]:
+        from mlgen.samplers.kernels import coupling, logits
+
+        block: Block = ctx.block
+        columns, flat, channel = ctx.saved_tensors
+        of_columns = torch.empty_like(columns)
+        given = _given(columns, flat, channel, block)
+        layers: Layers = given[4]
+        transposed = tuple(np.ascontiguousarray(weight.swapaxes(-1, -2)) for weight, _ in layers)
+        of_layers = tuple((np.zeros_like(weight), np.zeros_like(bias)) for weight, bias in layers)
+        coupling.couple_gradient(
+            *given,
+            *_arrays(of_after.contiguous(), of_log_det.contiguous()),
+            transposed,
+            *_arrays(of_columns),
+            of_layers,
+            *block.rows(logits.TILE),
+        )
+        return of_columns, torch.from_numpy(block.pack(of_layers)), None, None
 
 
-class _Solve(Function):
-    """x and ln dx/dy of y and the parameters of the splines."""
+def _coupled(
+    columns: Tensor, flat: Tensor, channel: Tensor, block: Block, inverse: bool
+) -> tuple[Tensor, Tensor]:
+    from mlgen.samplers.kernels import coupling  # numba takes a while to import
+
+    columns, log_det = columns.clone(), columns.new_empty(len(channel))
+    coupling.couple(*_given(columns, flat, channel, block), inverse, *_arrays(log_det))
+    return columns, log_det
+
+
+def _given(columns: Tensor, flat: Tensor, channel: Tensor, block: Block) -> list[Any]:
+    """What both kernels want first."""
+    from mlgen.samplers.kernels import logits
+
+    points, channels, parameters = _arrays(columns, channel, flat)
+    layers = block.unpack(parameters)
+    shares = np.empty((2, block.n_logits // 3, logits.TILE), np.float32)
+    work = np.zeros(logits.N_WORK, np.float32)
+    rows = block.rows(logits.TILE)
+    return [points, channels, block.kept, block.moved, layers, *rows, shares, work]
+
+
+class _MoveByTables(Function):
+    """The columns moved and log_det, from the columns and the tables."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        x, log_slope = _mapped(y, parameters, inverse=True)
-        ctx.save_for_backward(x, log_slope, *parameters)
-        return x, log_slope
+    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(*inputs)
+        return _moved(False, *inputs)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_x: Tensor, of_log: Tensor) -> tuple[Tensor | None, ...]:
-        """With y(x, p) at a fixed y: dx = (dy - dp dy/dp) dx/dy, and ln dx/dy = -ln dy/dx at that x."""
-        x, log_slope, *parameters = ctx.saved_tensors
-        through_log, *_ = _gradient(x, parameters, torch.zeros_like(x), -of_log)
-        of_y = (of_x + through_log) * log_slope.exp()
-        _, *of_parameters = _gradient(x, parameters, -of_y, -of_log)
-        return of_y, *of_parameters
+    def backward(ctx: Any, of_moved: Tensor, of_log_det: Tensor) -> tuple[Tensor | None, ...]:
+        from mlgen.samplers.kernels.tables import table_gradient
+
+        columns, xs, ys, slopes, channel = ctx.saved_tensors
+        of_columns, of_ys, of_slopes = (torch.empty_like(one) for one in (columns, ys, slopes))
+        of = of_moved.contiguous(), of_log_det.contiguous()
+        table_gradient(
+            *_arrays(columns, channel, xs, ys, slopes, *of, of_columns, of_ys, of_slopes)
+        )
+        return of_columns, None, of_ys, of_slopes, None
 
 
-def _mapped(points: Tensor, parameters: Sequence[Tensor], inverse: bool) -> tuple[Tensor, Tensor]:
-    from mlgen.samplers import kernels
+def _moved(
+    inverse: bool, columns: Tensor, xs: Tensor, ys: Tensor, slopes: Tensor, channel: Tensor
+) -> tuple[Tensor, Tensor]:
+    from mlgen.samplers.kernels.tables import map_by_table
 
-    kernel: Any = kernels.map_by_logits if len(parameters) == 1 else kernels.map_by_table
-    moved, log_slope = torch.empty_like(points), torch.empty_like(points)
-    kernel(*_arrays(points, *parameters), inverse, *_arrays(moved, log_slope))
-    return moved, log_slope
-
-
-def _gradient(
-    x: Tensor, parameters: Sequence[Tensor], of_y: Tensor, of_log: Tensor
-) -> tuple[Any, ...]:
-    """Gradients towards x and the parameters, given those of `_Evaluate`'s results."""
-    from mlgen.samplers import kernels
-
-    of = of_y.contiguous(), of_log.contiguous()
-    of_x = torch.empty_like(x)
-    if len(parameters) == 1:
-        of_logits = torch.empty_like(parameters[0])
-        kernels.logit_gradient(*_arrays(x, *parameters, *of, of_x, of_logits))
-        return of_x, of_logits
-    of_ys, of_slopes = (torch.empty_like(table) for table in parameters[2:])
-    kernels.table_gradient(*_arrays(x, *parameters, *of, of_x, of_ys, of_slopes))
-    return of_x, None, None, of_ys, of_slopes
+    moved, log_det = torch.empty_like(columns), columns.new_empty(len(channel))
+    map_by_table(*_arrays(columns, channel, xs, ys, slopes), inverse, *_arrays(moved, log_det))
+    return moved, log_det
 
 
 def _arrays(*tensors: Tensor) -> list[NDArray[Any]]:
-    return [tensor.detach().numpy() for tensor in tensors]
+    # `detach` takes longer than the rest.
+    return [(one.detach() if one.requires_grad else one).numpy() for one in tensors]

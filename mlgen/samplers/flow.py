@@ -23,16 +23,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mlgen.cards import Card, FlowCard
-from mlgen.samplers.compiled_splines import (
-    couple,
-    coupling_applies,
+from mlgen.samplers.compiled_splines import Block, couple, is_compiled, move_by_tables
+from mlgen.samplers.module import SamplerModule
+from mlgen.samplers.splines import (
+    partition,
     spline,
     spline_inverse,
     table_spline,
     table_spline_inverse,
 )
-from mlgen.samplers.module import SamplerModule
-from mlgen.samplers.splines import partition
 from mlgen.samplers.vegas import VegasGrid
 
 TILE = 2048
@@ -109,10 +108,6 @@ class ConditionNetwork(nn.Module):
         )
         nn.init.zeros_(self.others[-1].get_parameter("weight"))
 
-    def layers(self) -> list[tuple[Tensor, Tensor]]:
-        """Weights and biases, from the first layer to the last."""
-        return [(layer.weight, layer.bias) for layer in (self.first, *self.others)]
-
     def forward(self, columns: Tensor, channel: Tensor) -> Tensor:
         """(n_in, n) in [0, 1] and (n,) to (n_out, n)."""
         columns = self.first(2 * columns - 1, channel)
@@ -137,34 +132,29 @@ class SplineCoupling(Flow):  # type: ignore[misc]  # normflows has no types
         self.n_logits = 3 * settings.n_bins + 1
         n_in, n_out = len(self.kept), self.n_logits * len(self.moved)
         self.network = ConditionNetwork(n_in, n_out, n_channels, settings, rng)
+        kept, moved = self.kept.numpy(), self.moved.numpy()
+        sizes = n_channels, settings.n_hidden, settings.n_layers, self.n_logits
+        self.block = Block(kept, moved, *sizes)
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Towards r: map z (n, n_dim), given the channels (n,); also ln |dz'/dz| (n,)."""
-        return self._move(z, context, spline_inverse)
+        return self._move(z, context, inverse=True)
 
     def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Towards u, the direction of training: it takes no square root; see `forward`."""
-        return self._move(z, context, spline)
+        return self._move(z, context, inverse=False)
 
-    def _move(
-        self,
-        z: Tensor,
-        channel: Tensor,
-        map_points: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-    ) -> tuple[Tensor, Tensor]:
-        columns = z.T.to(self.network.first.weight.dtype)
-        if coupling_applies(columns):
-            columns, log_det = couple(
-                columns,
-                channel,
-                self.kept,
-                self.moved,
-                self.network.layers(),
-                inverse=map_points is spline_inverse,
-            )
+    def _move(self, z: Tensor, channel: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        """Through the splines, or through their inverses."""
+        dtype = self.network.first.weight.dtype
+        columns = z.T.to(dtype)
+        if is_compiled(columns, torch.float32, inverse):
+            parameters = list(self.network.parameters())
+            columns, log_det = couple(columns, channel, self.block, parameters, inverse)
             return columns.T, log_det
         logits = self.network(columns.index_select(0, self.kept), channel)
         before = columns.index_select(0, self.moved)
+        map_points = spline_inverse if inverse else spline
         after, log_det = map_points(before.flatten(), logits.view(self.n_logits, -1))
         columns = columns.index_copy(0, self.moved, after.view_as(before))
         return columns.T, log_det.view_as(before).sum(dim=0)
@@ -189,20 +179,22 @@ class MarginalSpline(Flow):  # type: ignore[misc]  # normflows has no types
 
     def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Towards r: map z (n, n_dim) in the channels (n,); also ln |dz'/dz| (n,); float64."""
-        return self._move(z, context, table_spline_inverse)
+        return self._move(z, context, inverse=True)
 
     def inverse(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Towards u; see `forward`."""
-        return self._move(z, context, table_spline)
+        return self._move(z, context, inverse=False)
 
-    def _move(
-        self, z: Tensor, channel: Tensor, map_points: Callable[..., tuple[Tensor, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        columns = z.T.to(self.r_knots.dtype).contiguous()
-        which = channel * self.n_dim + torch.arange(self.n_dim, device=z.device)[:, None]
+    def _move(self, z: Tensor, channel: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        columns = z.T.to(self.r_knots.dtype)
         tables = self.r_knots, partition(self.size_logits.T).T, self.log_slopes.exp()
-        moved, log_det = map_points(columns.flatten(), which.flatten(), *tables)
-        return moved.view_as(columns).T, log_det.view_as(columns).sum(dim=0)
+        if is_compiled(columns, torch.float64, inverse):
+            columns, log_det = move_by_tables(columns, channel, tables, inverse)
+            return columns.T, log_det
+        which = channel * self.n_dim + torch.arange(self.n_dim, device=z.device)[:, None]
+        map_points = table_spline_inverse if inverse else table_spline
+        moved, log_slope = map_points(columns.flatten(), which.flatten(), *tables)
+        return moved.view_as(columns).T, log_slope.view_as(columns).sum(dim=0)
 
 
 class CouplingFlow(SamplerModule):
@@ -242,7 +234,7 @@ def _in_tiles(
         torch.is_grad_enabled()
         or points.device.type != "cpu"
         or points.shape[0] <= TILE
-        or coupling_applies(points)
+        or is_compiled(points, torch.float32, inverse=True)  # has tiles of its own
     ):
         return _chain(steps, points, channel)
     tiles = zip(torch.split(points, TILE), torch.split(channel, TILE), strict=True)
