@@ -1,9 +1,9 @@
 """Learned channel weights: a residual on the prior shares of the channels of a group.
 
 Any shares alpha_c that add up to 1 at each point leave an integral as it is, and the variance of
-each channel depends on them, so that they can be trained with the sampler (arXiv:2212.06172,
-section 3.2; the residual: arXiv:2311.01548, section 2.3). With prior shares P_c, in which a channel
-has those of all that it stands for, and a network l_c that starts as 0,
+each channel depends on them, so that they can be trained with the sampler (arXiv:2212.06172; as a
+residual: arXiv:2311.01548). With prior shares P_c, in which a channel has those of all that it
+stands for, and a network l_c that starts as 0,
 
     alpha_c = P_c exp(l_c) / sum over c' of P_c' exp(l_c').
 
