@@ -304,9 +304,11 @@ def arguments(folder: Path) -> list[str]:
 
 
 def command(*arguments: str) -> list[str]:
-    # Checkpoints at every round, as in the tests above.
+    # Checkpoints at every round, as in the tests above; and Ctrl-C heard where the tests run in the
+    # background of a shell, which has it ignored.
     code = (
-        "import sys; from mlgen.campaign import checkpoint as c; c.INTERVAL_S = c.PATIENCE = 0.0;"
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from mlgen.campaign import checkpoint as c; c.INTERVAL_S = c.PATIENCE = 0.0;"
         "from mlgen.cli import main; main(sys.argv[1:])"
     )
     return [sys.executable, "-c", code, *arguments]
