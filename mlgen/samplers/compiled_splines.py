@@ -74,35 +74,30 @@ class Block:
     def n_outputs(self) -> int:
         return self.n_logits * len(self.moved)
 
-    def unpack(self, flat: NDArray[np.float32]) -> Layers:
-        """The layers of the network as kernels/coupling.py wants them, from all parameters end to end."""
-        n_in, n_hidden, n_outputs = len(self.kept), self.n_hidden, self.n_outputs
-        between = [(n_hidden, n_hidden), (1, n_hidden)] * (self.n_layers - 1)
-        shapes = [(n_hidden, n_in), (self.n_channels, n_hidden)]
-        shapes += [*between, (n_outputs, n_hidden), (1, n_outputs)]
-        ends = np.cumsum([n * m for n, m in shapes])[:-1]
-        parts = [one.reshape(s) for one, s in zip(np.split(flat, ends), shapes, strict=True)]
-        n_all = _multiple(n_hidden)
-        weights = np.zeros((self.n_layers - 1, n_all, n_all), np.float32)
-        biases = np.zeros((self.n_layers - 1, 1, n_all), np.float32)
+    def layers(self, parameters: Sequence[Tensor]) -> Layers:
+        """The layers of the network as kernels/coupling.py wants them."""
+        weights, biases = (_arrays(*parameters[kind::2]) for kind in (0, 1))
+        n = _multiple(self.n_hidden)
+        between = np.zeros((self.n_layers - 1, n, n), np.float32)
+        between_bias = np.zeros((self.n_layers - 1, 1, n), np.float32)
         for layer in range(self.n_layers - 1):
-            weights[layer, :n_hidden, :n_hidden] = parts[2 * layer + 2]
-            biases[layer, :, :n_hidden] = parts[2 * layer + 3]
+            between[layer, : self.n_hidden, : self.n_hidden] = weights[layer + 1]
+            between_bias[layer, 0, : self.n_hidden] = biases[layer + 1][:, 0]
         return (
-            (_filled(parts[0]), _filled(parts[1], rows=False)),
-            (weights, biases),
-            (_filled(parts[-2]), _filled(parts[-1], rows=False)),
+            (_filled(weights[0], n), _filled(biases[0], self.n_channels)),
+            (between, between_bias),
+            (_filled(weights[-1], _multiple(self.n_outputs)), _filled(biases[-1].T, 1)),
         )
 
-    def pack(self, layers: Layers) -> NDArray[np.float32]:
-        """The reverse of `unpack`."""
-        (first, first_bias), (weights, biases), (last, last_bias) = layers
+    def gradients(self, of_layers: Layers) -> list[Tensor]:
+        """Those towards the parameters, of those towards the layers."""
+        (first, first_bias), (between, between_bias), (last, last_bias) = of_layers
         n = self.n_hidden
         parts = [first[:n, : len(self.kept)], first_bias[:, :n]]
         for layer in range(self.n_layers - 1):
-            parts += [weights[layer, :n, :n], biases[layer, :, :n]]
-        parts += [last[: self.n_outputs, :n], last_bias[:, : self.n_outputs]]
-        return np.concatenate([part.ravel() for part in parts])
+            parts += [between[layer, :n, :n], between_bias[layer, :, :n].T]
+        parts += [last[: self.n_outputs, :n], last_bias[:, : self.n_outputs].T]
+        return [torch.from_numpy(part) for part in parts]
 
     def rows(self, tile: int) -> tuple[tuple[NDArray[np.float32], ...], NDArray[np.float32]]:
         """Room for the numbers of a tile: what the network is given and makes, and its logits."""
@@ -120,10 +115,10 @@ def _multiple(n: int) -> int:
     return -(-n // 4) * 4
 
 
-def _filled(matrix: NDArray[np.float32], rows: bool = True) -> NDArray[np.float32]:
-    """With zeros up to multiples of 4, of columns alone or of rows too."""
+def _filled(matrix: NDArray[np.float32], n_rows: int) -> NDArray[np.float32]:
+    """With zeros up to n_rows rows, and up to a multiple of 4 columns."""
     n, m = matrix.shape
-    filled = np.zeros((_multiple(n) if rows else n, _multiple(m)), np.float32)
+    filled = np.zeros((n_rows, _multiple(m)), np.float32)
     filled[:n, :m] = matrix
     return filled
 
@@ -143,11 +138,10 @@ def couple(
     Returns:
         The columns moved, and ln |det| (n,).
     """
-    flat = torch.cat([parameter.flatten() for parameter in parameters])
     columns, channel = columns.contiguous(), channel.contiguous()
     if not inverse:
-        return _apply(_Couple, columns, flat, channel, block)
-    return _coupled(columns, flat, channel, block, inverse)
+        return _apply(_Couple, columns, channel, block, *parameters)
+    return _coupled(columns, channel, block, block.layers(parameters), inverse)
 
 
 def move_by_tables(
@@ -181,54 +175,51 @@ class _Couple(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, columns: Tensor, flat: Tensor, channel: Tensor, block: Block
+        ctx: Any, columns: Tensor, channel: Tensor, block: Block, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(columns, flat, channel)
-        ctx.block = block
-        return _coupled(columns, flat, channel, block, inverse=False)
+        ctx.save_for_backward(columns, channel)
+        ctx.block, ctx.layers = block, block.layers(parameters)
+        return _coupled(columns, channel, block, ctx.layers, inverse=False)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_after: Tensor, of_log_det: Tensor) -> tuple[Tensor | None, ...]:
         from mlgen.samplers.kernels import coupling, logits
 
-        block: Block = ctx.block
-        columns, flat, channel = ctx.saved_tensors
+        block, layers = ctx.block, ctx.layers
+        columns, channel = ctx.saved_tensors
         of_columns = torch.empty_like(columns)
-        given = _given(columns, flat, channel, block)
-        layers: Layers = given[4]
         transposed = tuple(np.ascontiguousarray(weight.swapaxes(-1, -2)) for weight, _ in layers)
         of_layers = tuple((np.zeros_like(weight), np.zeros_like(bias)) for weight, bias in layers)
         coupling.couple_gradient(
-            *given,
+            *_given(columns, channel, block, layers),
             *_arrays(of_after.contiguous(), of_log_det.contiguous()),
             transposed,
             *_arrays(of_columns),
             of_layers,
             *block.rows(logits.TILE),
         )
-        return of_columns, torch.from_numpy(block.pack(of_layers)), None, None
+        return of_columns, None, None, *block.gradients(of_layers)
 
 
 def _coupled(
-    columns: Tensor, flat: Tensor, channel: Tensor, block: Block, inverse: bool
+    columns: Tensor, channel: Tensor, block: Block, layers: Layers, inverse: bool
 ) -> tuple[Tensor, Tensor]:
     from mlgen.samplers.kernels import coupling  # numba takes a while to import
 
     columns, log_det = columns.clone(), columns.new_empty(len(channel))
-    coupling.couple(*_given(columns, flat, channel, block), inverse, *_arrays(log_det))
+    coupling.couple(*_given(columns, channel, block, layers), inverse, *_arrays(log_det))
     return columns, log_det
 
 
-def _given(columns: Tensor, flat: Tensor, channel: Tensor, block: Block) -> list[Any]:
+def _given(columns: Tensor, channel: Tensor, block: Block, layers: Layers) -> list[Any]:
     """What both kernels want first."""
     from mlgen.samplers.kernels import logits
 
-    points, channels, parameters = _arrays(columns, channel, flat)
-    layers = block.unpack(parameters)
     shares = np.empty((2, block.n_logits // 3, logits.TILE), np.float32)
     work = np.zeros(logits.N_WORK, np.float32)
     rows = block.rows(logits.TILE)
+    points, channels = _arrays(columns, channel)
     return [points, channels, block.kept, block.moved, layers, *rows, shares, work]
 
 
