@@ -4,8 +4,9 @@
 
 One torch thread, CPU time, all samplers in one run. On a machine that others use too, CPU times
 vary by a factor of two: each number is the best of many short repeats, taken in turns, and the
-ratios are what to compare between machines. madnis is timed where it is installed; `flow32` has
-the size of its default network, and `flow32 torch` is the same without compiled splines. All are
+ratios are what to compare between machines. madnis is timed where it is installed. `flow` has the
+size of its default network, two hidden layers of 32, `flow64` twice that width; `flow torch` is the
+former without what numba compiles, and `flow 90 channels` has a bias for each of them. All are
 trained with the same optimizer.
 """
 
@@ -31,6 +32,7 @@ try:
 except ImportError:
     MadnisFlow = None
 
+SAMPLERS = ("vegas", "flow", "flow64", "flow 90 channels", "flow torch", "madnis")
 N_DIMS = (4, 6, 10)
 N_EVENTS = 16_384
 BATCH_SIZES = (1024, 2048, 4096)
@@ -40,7 +42,7 @@ Work = Callable[[], object]
 
 
 def drawing(sampler: Sampler) -> Work:
-    channel = torch.zeros(N_EVENTS, dtype=torch.int64)
+    channel = torch.arange(N_EVENTS) % sampler.n_channels
     rng = torch.Generator().manual_seed(1)
 
     @torch.no_grad()
@@ -74,10 +76,10 @@ def training(
     return step
 
 
-def flow_of(n_dim: int, n_hidden: int) -> CouplingFlow:
+def flow_of(n_dim: int, n_hidden: int, n_channels: int = 1) -> CouplingFlow:
     """A flow that is neither uniform nor the identity, as after training."""
     rng = torch.Generator().manual_seed(1)
-    grid = VegasGrid.uniform(1, n_dim, N_VEGAS_BINS)
+    grid = VegasGrid.uniform(n_channels, n_dim, N_VEGAS_BINS)
     flow = CouplingFlow(grid, FlowCard(n_hidden=n_hidden), rng)
     with torch.no_grad():
         for parameter in flow.parameters():
@@ -89,18 +91,22 @@ def flow_of(n_dim: int, n_hidden: int) -> CouplingFlow:
 def works(n_dim: int) -> dict[tuple[str, str], Work]:
     """What is timed, by sampler and quantity."""
     grid = VegasGrid.uniform(1, n_dim, N_VEGAS_BINS)
-    flows = {"flow": flow_of(n_dim, FlowCard().n_hidden), "flow32": flow_of(n_dim, 32)}
+    flows = {
+        "flow": flow_of(n_dim, 32),
+        "flow64": flow_of(n_dim, 64),
+        "flow 90 channels": flow_of(n_dim, 32, n_channels=90),
+    }
     timed = {(name, "draw"): drawing(flow) for name, flow in flows.items()}
     timed["vegas", "draw"] = drawing(grid)
     rng = torch.Generator().manual_seed(3)
     for n in BATCH_SIZES:
         r = torch.rand(n, n_dim, dtype=torch.float64, generator=rng)
-        channel = torch.zeros(n, dtype=torch.int64)
         for name, flow in flows.items():
+            channel = torch.arange(n) % flow.n_channels
             log_prob = partial(flow.log_prob, channel=channel)
             timed[name, f"step{n}"] = training(flow, log_prob, r)
     for quantity in ("draw", *(f"step{n}" for n in BATCH_SIZES)):
-        timed["flow32 torch", quantity] = without_kernels(timed["flow32", quantity])
+        timed["flow torch", quantity] = without_kernels(timed["flow", quantity])
     if MadnisFlow is not None:
         theirs = MadnisFlow(n_dim)
         timed["madnis", "draw"] = torch.no_grad()(
@@ -131,16 +137,16 @@ def best_cpu_seconds(timed: dict[tuple[str, str], Work], seconds: float) -> dict
 def main(json_path: Path | None, seconds: float) -> None:
     torch.set_num_threads(1)
     columns = ["draw", *(f"step{n}" for n in BATCH_SIZES)]
-    print(f"{'':15}{'events/s':>10}" + "".join(f"{c + ' ms':>13}" for c in columns[1:]))
+    print(f"{'':19}{'events/s':>10}" + "".join(f"{c + ' ms':>13}" for c in columns[1:]))
     results: dict[str, dict[str, float]] = {}
     for n_dim in N_DIMS:
         took = best_cpu_seconds(works(n_dim), seconds)
         results[str(n_dim)] = took
         print(f"{n_dim} dimensions")
-        for sampler in ("vegas", "flow", "flow32", "flow32 torch", "madnis"):
+        for sampler in SAMPLERS:
             if f"{sampler}.draw" not in took:
                 continue
-            line = f"  {sampler:13}{N_EVENTS / took[f'{sampler}.draw']:10.3g}"
+            line = f"  {sampler:17}{N_EVENTS / took[f'{sampler}.draw']:10.3g}"
             for column in columns[1:]:
                 if (one := took.get(f"{sampler}.{column}")) is not None:
                     line += f"{1e3 * one:13.1f}"
