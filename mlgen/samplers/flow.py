@@ -34,7 +34,7 @@ from mlgen.samplers.splines import (
 )
 from mlgen.samplers.vegas import VegasGrid
 
-TILE = 2048
+TILE = 4096
 """Points at a time where no gradient is asked for: fewer would cost more calls, more would leave the cache."""
 
 ContextMap = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
