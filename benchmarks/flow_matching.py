@@ -198,26 +198,34 @@ def optimise(
             optimizer.step(loss(rng), rate * min(1, (step + 1) / 50) * decay)
 
 
-def match(
-    rounds: Sequence[TrainingBatch], grid: VegasGrid, settings: Settings, seed: int
-) -> ContinuousFlow:
-    """A continuous flow that has learned from rounds of points."""
-    points = joined(list(rounds))
-    # Each round is a sample of the integrand by itself: it counts with its effective number.
-    weights = [channel_weight(batch).abs() / batch.fraction for batch in rounds]
-    shares = [len(w) * effective_sample_size(w) * w / w.sum() for w in weights]
-    edges = torch.cat(shares).cumsum(0)
-    z_1 = quantiles(grid.inverse(points.r, points.channel)[0]).float()
+class PaidPoints:
+    """Rounds of points, to be drawn in proportion to their weights."""
+
+    def __init__(self, rounds: Sequence[TrainingBatch]) -> None:
+        self.batch = joined(list(rounds))
+        # Each round is a sample of the integrand by itself: it counts with its effective number.
+        weights = [channel_weight(batch).abs() / batch.fraction for batch in rounds]
+        shares = [len(w) * effective_sample_size(w) * w / w.sum() for w in weights]
+        self._edges = torch.cat(shares).cumsum(0)
+
+    def draw(self, n: int, rng: torch.Generator) -> Tensor:
+        """The indices of n points."""
+        at = torch.rand(n, generator=rng, dtype=torch.float64) * self._edges[-1]
+        return torch.searchsorted(self._edges, at).clamp(max=len(self._edges) - 1)
+
+
+def match(points: PaidPoints, grid: VegasGrid, settings: Settings, seed: int) -> ContinuousFlow:
+    """A continuous flow that has learned from points."""
+    batch, n = points.batch, settings.batch_size
+    z_1 = quantiles(grid.inverse(batch.r, batch.channel)[0]).float()
     velocity = Velocity(grid.n_dim, grid.n_channels, settings.width, random_stream(seed, "v", 0))
 
     def loss(rng: torch.Generator) -> Tensor:
-        n = settings.batch_size
-        at = torch.rand(n, generator=rng, dtype=torch.float64) * edges[-1]
-        index = torch.searchsorted(edges, at).clamp(max=len(edges) - 1)
+        index = points.draw(n, rng)
         # Times that are spread evenly make the loss less noisy.
         t = (torch.arange(n) + torch.rand(n, generator=rng)) / n
         z_0, end = torch.randn(n, grid.n_dim, generator=rng), z_1[index]
-        v, _ = velocity(z_0 + t[:, None] * (end - z_0), t, points.channel[index])
+        v, _ = velocity(z_0 + t[:, None] * (end - z_0), t, batch.channel[index])
         error: Tensor = v - (end - z_0)
         return error.square().sum(1).mean()
 
@@ -298,9 +306,18 @@ class Experiment:
         self._judge("flow, half the calls", first.sampler, first.fractions, calls, cpu_s)
 
         began = time.process_time()
-        teacher = match([*learner.kept, *first.kept], grid, self.settings, self.seed)
-        cpu_s += time.process_time() - began
+        points = PaidPoints([*learner.kept, *first.kept])
+        teacher = match(points, grid, self.settings, self.seed)
+        before, cpu_s = cpu_s, cpu_s + time.process_time() - began
         self._judge("continuous flow", teacher, first.fractions, calls, cpu_s)
+
+        # What the points teach a coupling flow without a teacher.
+        fitted, took = self._fit(start(grid, self.card), points)
+        self._judge("fitted to the points", fitted, first.fractions, calls, before + took)
+        tuned = self._train(fitted, first.fractions, half, 1, self.seed + 100)
+        all_calls, all_cpu_s = calls + tuned.n_calls, before + took + tuned.cpu_s
+        title = "fitted to the points, tuned"
+        self._judge(title, tuned.sampler, tuned.fractions, all_calls, all_cpu_s)
 
         began = time.process_time()
         lesson = self._lesson(teacher, first.fractions)
@@ -327,8 +344,15 @@ class Experiment:
         self, flow: SamplerModule, fractions: Tensor, n_steps: int, more: float, seed: int
     ) -> Trained:
         """The usual training, with so many times the steps on as many points."""
-        reuse = self.card.flow.reuse * more
-        settings = replace(self.card.flow, n_steps=round(more * n_steps), reuse=reuse)
+        card = self.card.flow
+        settings = replace(
+            card,
+            n_steps=round(more * n_steps),
+            reuse=card.reuse * more,
+            # Rounds are smaller: so many more make as many points.
+            kept_rounds=round(card.kept_rounds * more),
+            patience=round(card.patience * more),
+        )
         began = time.process_time()
         learner = KeptFlow(flow, fractions, replace(self.card, flow=settings), seed)
         teach(learner, self.integrand, seed, SilentProgress())
@@ -363,6 +387,19 @@ class Experiment:
         rate = self.card.flow.learning_rate
         optimise(student, loss, self.settings.student_steps, rate, self.seed)
         return student, time.process_time() - began
+
+    def _fit(self, flow: SamplerModule, points: PaidPoints) -> tuple[SamplerModule, float]:
+        """A flow of the largest likelihood of the points, and the CPU seconds."""
+        began = time.process_time()
+        batch = points.batch
+
+        def loss(rng: torch.Generator) -> Tensor:
+            index = points.draw(self.settings.batch_size, rng)
+            return -flow.log_prob(batch.r[index], batch.channel[index]).mean()
+
+        n_steps, rate = 2 * self.settings.student_steps, self.card.flow.learning_rate
+        optimise(flow, loss, n_steps, rate, self.seed)
+        return flow, time.process_time() - began
 
     def _judge(
         self, title: str, sampler: Sampler, fractions: Tensor, n_calls: int, cpu_s: float

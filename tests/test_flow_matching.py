@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.flow_matching import ContinuousFlow, Settings, Velocity, match
+from benchmarks.flow_matching import ContinuousFlow, PaidPoints, Settings, Velocity, match
 from mlgen.core import TrainingBatch
 from mlgen.events.unweighting import effective_sample_size
 from mlgen.samplers.vegas import VegasGrid
@@ -57,7 +57,8 @@ def test_it_learns_from_weighted_points() -> None:
         r=r, channel=channel, value=_tube(r), log_q=torch.zeros_like(ones), fraction=ones
     )
     grid = VegasGrid.uniform(1, N_DIM, 8)
-    flow = match([points], grid, Settings(width=32, matching_steps=300, student_steps=0), seed=7)
+    settings = Settings(width=32, matching_steps=300, student_steps=0)
+    flow = match(PaidPoints([points]), grid, settings, seed=7)
     with torch.no_grad():
         drawn, log_q = flow.sample(channel[:4000], rng)
     weight = _tube(drawn) * (-log_q).exp()
