@@ -260,9 +260,8 @@ def _run(card: Card, folder: Path, progress: Progress, checkpoint: RunCheckpoint
     vegas, chosen = integration.candidates[0], integration.chosen
     with clock.step("generate"):
         proposal = chosen.proposal_for(card.run.weighted)
-        made = generate(
-            process.integrand, proposal, chosen.measured, process.picker, card.run, progress
-        )
+        integrand = process.integrand.without(integration.dropped)
+        made = generate(integrand, proposal, chosen.measured, process.picker, card.run, progress)
     with clock.step("write"):
         reference = reference_sample(vegas, process.picker, card.run, N_REFERENCE)
         outcome = Outcome(

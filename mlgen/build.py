@@ -76,6 +76,7 @@ def build(card: Card, progress: Progress) -> Process:
         coupling=AlphaS(card.alpha_s),
         amplitude=amplitude,
         channel_features=_channel_features(card, groups, phase_space),
+        drop_below=card.phase_space.drop_below,
     )
     first, second = (
         BeamInfo(

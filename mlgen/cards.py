@@ -168,6 +168,12 @@ class PhaseSpaceCard:
     """What shares the integrand among the channels of a group: the densities of their maps, or their propagators; `auto`: densities for up to ten channels."""
     learned_weights: bool = False
     """Whether a trained sampler learns shares of its own, beginning with those of the prior: about a tenth more events for a point, for as much more time."""
+    drop_below: float = 0.0
+    """Channels with a smaller share of the cross section than this are dropped once the grid is adapted, and the others of their group take over; the largest of each group stays. 0: none is dropped."""
+
+    def __post_init__(self) -> None:
+        below = self.drop_below
+        require(0 <= below <= 0.1, "phase_space.drop_below", below, "a fraction in [0, 0.1]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -193,6 +193,17 @@ class PhaseSpace(ABC):
         add up to 1; columns that a group has no channel for are -inf.
         """
 
+    @abstractmethod
+    def without(self, channels: Sequence[int]) -> PhaseSpace:
+        """The same maps under the same numbers, with shares of 0 for these channels.
+
+        The others of a group take over at each point. That is exact where every map reaches all of
+        phase space inside the cuts.
+
+        Raises:
+            ValueError: nothing is left of a group.
+        """
+
 
 class Cut(Protocol):
     """A selection of events."""

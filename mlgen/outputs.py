@@ -170,7 +170,7 @@ def describe(outcome: Outcome, wall_s: Mapping[str, float]) -> RunRecord:
         n_matrix_element_calls=integration.n_calls + made.n_calls,
         samplers={c.name: _sampler_record(c) for c in integration.candidates},
         groups=_group_records(process, sums),
-        channels=_channel_records(process, chosen, sums),
+        channels=_channel_records(process, integration, sums),
         variations=_variation_records(process, made.events, sums),
         decisions=_decisions(process, integration, wall_s),
         training=_training_record(integration.curve),
@@ -218,13 +218,14 @@ def _group_records(process: Process, sums: ChannelSums) -> tuple[GroupRecord, ..
 
 
 def _channel_records(
-    process: Process, chosen: Candidate, sums: ChannelSums
+    process: Process, integration: Integration, sums: ChannelSums
 ) -> tuple[ChannelRecord, ...]:
+    drawn_from = integration.chosen.proposal_for(process.card.run.weighted)
     columns = zip(
         process.integrand.phase_space.channels,
         sums.means.tolist(),
         sums.variances.tolist(),
-        chosen.proposal_for(process.card.run.weighted).fractions.tolist(),
+        drawn_from.fractions.tolist(),
         strict=True,
     )
     return tuple(
@@ -235,8 +236,9 @@ def _channel_records(
             cross_section_error_pb=variance**0.5,
             fraction=fraction,
             n_members=channel.n_members,
+            is_dropped=number in integration.dropped,
         )
-        for channel, mean, variance, fraction in columns
+        for number, (channel, mean, variance, fraction) in enumerate(columns)
     )
 
 

@@ -129,6 +129,7 @@ OTHERS = {
     "weights.pdf_members": (1, 2, 100),
     "phase_space.maps": "rambo",
     "phase_space.prior": "propagators",
+    "phase_space.drop_below": 0.05,
     "vegas.n_points": 20_000,
     "flow.loss": "variance",
     "flow.offline": 0.25,

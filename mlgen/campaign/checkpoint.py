@@ -190,6 +190,8 @@ class RunCheckpoint:
 
     def _compare(self, integrand: ProcessIntegrand, tensors: Mapping[str, Tensor]) -> None:
         """Evaluate the integrand again where its values are stored."""
+        dropped = (tensors["fractions"] == 0).nonzero()[:, 0]
+        integrand = integrand.without(dropped.tolist())
         value = tensors["replay.value.0"]
         index = value.nonzero()[:N_COMPARED, 0]
         r, channel = tensors["replay.r.0"][index], tensors["replay.channel.0"][index]

@@ -37,7 +37,8 @@ class PackedSampler:
     tensors: Mapping[str, Tensor]
     """Its state."""
     fraction: tuple[float, ...]
-    """The share of the points that is drawn in each channel."""
+    """The share of the points that is drawn in each channel; 0 for one that was dropped, so that the
+    integrand is that without it."""
     w_max: tuple[float, ...]
     """pb, for each channel."""
 

@@ -87,6 +87,8 @@ class ChannelRecord:
     """The share of the points that was drawn in this channel."""
     n_members: int = 1
     """How many maps it stands for: those that the exchange of identical particles relates."""
+    is_dropped: bool = False
+    """Whether it was left out, and others of its group took over: see docs/channels.md."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

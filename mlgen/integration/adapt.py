@@ -6,6 +6,9 @@ many, a round takes a part of what the goal takes with the grid as it is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -43,6 +46,9 @@ SHARE_OF_GOAL = 0.1
 NEGLIGIBLE = 0.001
 """The smallest channels that together have this part of the spread are not given those points."""
 
+ROUNDS_AFTER_DROPPING = 3
+"""In which the channels that stay learn what they take over."""
+
 
 class GridLearner(Learner):
     """Refines a uniform grid in `card.n_iterations` rounds.
@@ -78,6 +84,21 @@ class GridLearner(Learner):
         self._n_rounds = 0
         self._matters = torch.ones(n_channels, dtype=torch.bool)
         self._spread = torch.ones(n_channels, dtype=torch.float64)
+        self._is_drawn = torch.ones(n_channels, dtype=torch.bool)
+        self.integrals = torch.zeros(n_channels, dtype=torch.float64)
+        """(n_channels,), by the points of the last round."""
+
+    def without(self, channels: Sequence[int]) -> GridLearner:
+        """A learner that goes on from this one for some rounds, and draws no points in these channels."""
+        card = replace(self._card, n_iterations=ROUNDS_AFTER_DROPPING)
+        shape = self.grid.n_channels, self.grid.n_dim
+        fewer = GridLearner(*shape, card, self._goal, self._budget)
+        fewer.purpose, fewer.title = "adapt_again", "adapting VEGAS to fewer channels"
+        fewer.grid, fewer.n_points_to_goal = self.grid, self.n_points_to_goal
+        fewer._is_drawn[list(channels)] = False
+        fewer._spread = self._spread * fewer._is_drawn
+        fewer._matters = _matters(fewer._spread)
+        return fewer
 
     @property
     def n_rounds(self) -> int:
@@ -94,13 +115,13 @@ class GridLearner(Learner):
     @property
     def proposal(self) -> Proposal:
         at_least = self._matters * MIN_POINTS / self.n_points
-        fractions = _shares(self._spread, at_least)
+        fractions = _shares(self._spread, at_least, self._is_drawn)
         return Proposal(sampler=self.grid, fractions=fractions)
 
     @property
     def fractions(self) -> Tensor:
         """(n_channels,), see `share_of_points`."""
-        return share_of_points(self._spread)
+        return share_of_points(self._spread, self._is_drawn)
 
     def lost(self, n_points: int) -> GenerationError:
         return GenerationError(
@@ -117,7 +138,7 @@ class GridLearner(Learner):
         if self._goal is not None:
             eps_uw = efficiency_of(batch, self.grid.n_channels, self._budget)
             self.n_points_to_goal = self._goal.n_points(eps_uw, ess_of(batch))
-        self._spread = sums.root_mean_squares
+        self.integrals, self._spread = sums.means, sums.root_mean_squares
         self._matters = _matters(self._spread)
         self._n_rounds += 1
         return f"{sums.mean:.5g} ± {sums.error:.2g} pb"
@@ -133,13 +154,17 @@ class GridLearner(Learner):
 
     def state(self) -> LearnerState:
         return LearnerState(
-            tensors={"edges": self.grid.edges, "spread": self._spread},
+            tensors={
+                "edges": self.grid.edges,
+                "spread": self._spread,
+                "integrals": self.integrals,
+            },
             numbers={"n_rounds": self._n_rounds, "n_points_to_goal": self.n_points_to_goal or 0.0},
         )
 
     def restore(self, state: LearnerState) -> None:
         self.grid = VegasGrid(state.tensors["edges"])
-        self._spread = state.tensors["spread"]
+        self._spread, self.integrals = state.tensors["spread"], state.tensors["integrals"]
         self._matters = _matters(self._spread)
         self._n_rounds = int(state.numbers["n_rounds"])
         self.n_points_to_goal = state.numbers["n_points_to_goal"] or None
@@ -167,20 +192,25 @@ def adapt_grid(
     return learner.grid, learner.fractions, learner.n_calls
 
 
-def share_of_points(spread: Tensor) -> Tensor:
+def share_of_points(spread: Tensor, is_drawn: Tensor | None = None) -> Tensor:
     """Fractions in proportion to the spread of each channel's weights, with a floor.
 
     In proportion to the standard deviation they would give the least variance of the integral; with
     the root mean square they come close, and do not starve a channel whose weights are alike.
+
+    Args:
+        spread: (n_channels,).
+        is_drawn: bool (n_channels,), the others get nothing; None: all.
     """
-    return _shares(spread, torch.zeros_like(spread))
+    is_drawn = torch.ones_like(spread, dtype=torch.bool) if is_drawn is None else is_drawn
+    return _shares(spread, torch.zeros_like(spread), is_drawn)
 
 
-def _shares(spread: Tensor, at_least: Tensor) -> Tensor:
-    """Fractions in proportion to the spread, on top of a floor for all and one for each."""
-    n_channels = len(spread)
-    even = min(max(MIN_SHARE, MIN_CHANNEL_SHARE * n_channels), MAX_EVEN_SHARE)
-    floor = at_least.clamp(min=even / n_channels)
+def _shares(spread: Tensor, at_least: Tensor, is_drawn: Tensor) -> Tensor:
+    """Fractions in proportion to the spread, on top of a floor for all that are drawn and one for each."""
+    n_drawn = int(is_drawn.sum())
+    even = min(max(MIN_SHARE, MIN_CHANNEL_SHARE * n_drawn), MAX_EVEN_SHARE)
+    floor = at_least.clamp(min=even / n_drawn) * is_drawn
     return (1 - floor.sum()) * spread / spread.sum() + floor
 
 

@@ -81,6 +81,8 @@ class Integration:
     """What went wrong on the way, and what was done instead."""
     curve: TrainingCurve | None = None
     """How training went, also where it failed or was given up; None where there was none."""
+    dropped: tuple[int, ...] = ()
+    """Channels that are never drawn: what was integrated is `ProcessIntegrand.without` them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -50,6 +51,8 @@ class ProcessIntegrand:
     amplitude: Amplitude
     channel_features: ChannelFeatures | None = None
     """What learned channel weights see of a point; None where nothing is learned."""
+    drop_below: float = 0.0
+    """Channels with a smaller share of the cross section are dropped once a grid is adapted."""
 
     @property
     def n_dim(self) -> int:
@@ -117,6 +120,26 @@ class ProcessIntegrand:
             return None
         shape = self.channel_features.n_shares, self.channel_features.n_features
         return ResidualWeights(self._group_of_channel(torch.device("cpu")), *shape, rng)
+
+    def small_channels(self, integrals: Tensor) -> tuple[int, ...]:
+        """Channels whose share of the cross section is below `drop_below`, but for the largest of each group.
+
+        Args:
+            integrals: (n_channels,), pb.
+        """
+        share = integrals.abs() / integrals.abs().sum()
+        group = self._group_of_channel(share.device)
+        largest = share.new_zeros(len(self.groups)).scatter_reduce(0, group, share, "amax")
+        is_small = (share < self.drop_below) & (share < largest[group])
+        return tuple(is_small.nonzero()[:, 0].tolist())
+
+    def without(self, channels: Sequence[int]) -> Self:
+        """The same cross section, shared among the other channels; these have the value 0.
+
+        No region is lost: the maps know of the process what its cuts bound and nothing else, so that
+        each of them reaches every point inside the cuts, whatever its diagrams are.
+        """
+        return replace(self, phase_space=self.phase_space.without(channels)) if channels else self
 
     def flavour_weights(self, points: PhaseSpacePoints, group: int) -> Tensor:
         """What each flavour assignment contributes, up to a common factor: (n, n_flavours)."""

@@ -80,6 +80,7 @@ class _Integrator:
         self._run = card.run
         self._n_calls = 0
         self._curve: TrainingCurve | None = None
+        self._dropped: tuple[int, ...] = ()
 
     def run(self, goal: Goal) -> Integration:
         card, aids = self._card, self._aids
@@ -105,6 +106,7 @@ class _Integrator:
             expected=policy.expected,
             warnings=(warning,) if warning else (),
             curve=self._curve,
+            dropped=self._dropped,
         )
 
     def _let_learn_weights(self, sampler: SamplerModule) -> None:
@@ -122,9 +124,21 @@ class _Integrator:
         learner = GridLearner(
             integrand.n_channels, integrand.n_dim, self._card.vegas, goal, run.overweight_budget
         )
-        teach(learner, integrand, run.seed, self._aids.progress, self._aids.checkpoints)
+        self._adapt(learner)
+        if not isinstance(integrand, ProcessIntegrand):
+            return learner
+        self._dropped = integrand.small_channels(learner.integrals)
+        if not self._dropped:
+            return learner
+        self._integrand = integrand.without(self._dropped)
+        fewer = learner.without(self._dropped)
+        self._adapt(fewer)
+        return fewer
+
+    def _adapt(self, learner: GridLearner) -> None:
+        aids = self._aids
+        teach(learner, self._integrand, self._run.seed, aids.progress, aids.checkpoints)
         self._n_calls += learner.n_calls
-        return learner
 
     def _policy(self, name: str, goal: Goal, vegas: Candidate, sampler: SamplerModule) -> Policy:
         n_steps = self._card.flow.n_steps

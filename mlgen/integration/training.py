@@ -71,7 +71,8 @@ class SamplerLearner(Learner):
         """Begin to train.
 
         Args:
-            fractions: (n_channels,), the share of the points of each channel to begin with.
+            fractions: (n_channels,), the share of the points of each channel to begin with; one with 0
+                stays so.
             seed: of the order in which points are used again.
             budget: t, the overweight budget that progress is judged by.
         """
@@ -163,9 +164,9 @@ class SamplerLearner(Learner):
 
     def _watch(self, batch: TrainingBatch) -> None:
         """Judge the sampler by points that are still held out, and share out the next ones."""
-        n_channels = self.sampler.n_channels
+        n_channels, is_drawn = self.sampler.n_channels, self._fractions > 0
         self._sums = _faded(self._sums, ChannelSums.of(batch, n_channels))
-        self._fractions = share_of_points(self._sums.root_mean_squares)
+        self._fractions = share_of_points(self._sums.root_mean_squares, is_drawn)
         seen = self._replay.last(WATCHED_ROUNDS)
         visible = visible_order(channel_weight(seen) / self._target[seen.channel], VISIBLE)
         self.orders.append(min(visible, self._objective.order(self._progress)))
@@ -173,7 +174,7 @@ class SamplerLearner(Learner):
         if self._objective.stratified:
             weight, order = channel_weight(batch), self.orders[-1]
             best = best_fractions(weight, batch.channel, n_channels, order)
-            self._target = share_of_points((self._target + best) / 2)
+            self._target = share_of_points((self._target + best) / 2, is_drawn)
         else:
             self._target = self._fractions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -103,6 +104,20 @@ class MultiChannel(PhaseSpace):
             mine = prior.of_all(points.select(at), group[at], number[at])
             own[at], every[at, : prior.n_channels] = mine
         return own, every
+
+    def without(self, channels: Sequence[int]) -> MultiChannel:
+        group, number = self._group_of_channel, self._number_in_group
+        absent = torch.ones((int(group.max()) + 1, self.n_shares), dtype=torch.bool)
+        absent[group, number] = False
+        index = torch.tensor(channels, dtype=torch.int64)
+        absent[group[index], number[index]] = True
+        if bool(absent.all(1).any()):
+            raise ValueError(
+                f"without {list(channels)}: expected a channel that stays in each group"
+            )
+        fewer = copy.copy(self)
+        fewer._priors = tuple(prior.without(absent) for prior in self._priors)
+        return fewer
 
 
 def parts(kind_of_channel: Tensor, channel: Tensor) -> list[tuple[int, Tensor]]:

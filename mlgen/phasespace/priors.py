@@ -8,11 +8,13 @@ takes the place of its density, as in the single-diagram enhancement of hep-ph/0
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -85,6 +87,12 @@ class Prior(ABC):
         together = together.scatter_add(1, column, log_shares.exp())
         return self._own(log_shares, group, channel), together.log()
 
+    def without(self, absent: Tensor) -> Self:
+        """The same, with shares of 0 for channels that are absent: bool (n_groups, at least n_channels)."""
+        fewer = copy.copy(self)
+        fewer._absent = self._absent | absent.gather(1, self._channel_of_column)
+        return fewer
+
     def applies_to(self, group: Tensor) -> Tensor:
         """Which of the points, whose groups are given (n,), are of its groups: an index."""
         return (~self._absent.to(group.device)[group]).any(1).nonzero()[:, 0]
@@ -131,6 +139,16 @@ class DensityPrior(Prior):
                 kind = maps[group][member.channel], member.legs
                 places.setdefault(kind, []).append((group, column))
         self._kinds = [(kind, self._columns(where)) for kind, where in places.items()]
+
+    def without(self, absent: Tensor) -> Self:
+        fewer = super().without(absent)
+        kinds = []
+        for kind, columns in self._kinds:
+            is_absent = fewer._absent.gather(1, columns.clamp(min=0)[:, None])[:, 0]
+            kinds.append((kind, columns.masked_fill(is_absent, -1)))
+        # What is not asked for is not computed.
+        fewer._kinds = kinds
+        return fewer
 
     def _log_shapes(self, points: PhaseSpacePoints, group: Tensor) -> Tensor:
         shape = (len(group), self._absent.shape[1])

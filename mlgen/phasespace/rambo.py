@@ -124,6 +124,13 @@ class RamboPhaseSpace(PhaseSpace):
         own = torch.zeros_like(points.log_jac)
         return own, own[:, None]
 
+    def without(self, channels: Sequence[int]) -> PhaseSpace:
+        if channels:
+            raise ValueError(
+                f"without {list(channels)}: expected no channel, a group has one alone"
+            )
+        return self
+
     def _draw_fractions(self, columns: list[Tensor], channel: Tensor) -> tuple[Tensor, Tensor]:
         """x (2, n) from the first columns, which are taken off the list, and ln |dx1 dx2 / dr|."""
         if not self._hadronic:
