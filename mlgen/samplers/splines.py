@@ -92,7 +92,7 @@ def spline_inverse(y: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def _inside(points: Tensor) -> Tensor:
     # Rounding, above all to float32, must not take a point of the open cube to where r = 1.
-    return points.clamp(0, 1 - torch.finfo(points.dtype).eps / 2)
+    return points.clamp(0.0, 1 - torch.finfo(points.dtype).eps / 2)
 
 
 def partition(logits: Tensor) -> Tensor:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 
 import normflows
 import pytest
@@ -347,6 +348,31 @@ class Exported(torch.nn.Module):
 
     def forward(self, points: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
         return (self.flow.inverse if self.inverse else self.flow.forward)(points, channel)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter's own, which change with its versions
+@pytest.mark.parametrize("inverse", [False, True])
+def test_a_flow_becomes_an_onnx_model_for_any_number_of_points(
+    inverse: bool, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    exported = Exported(randomised(3).requires_grad_(False), inverse)
+    channel = torch.arange(50) % 3
+    points = torch.rand(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    n = torch.export.Dim("n")
+    program = torch.onnx.export(
+        exported, (points[:20], channel[:20]), dynamo=True, dynamic_shapes=({0: n}, {0: n})
+    )
+    assert program is not None
+    program.save(tmp_path / "flow.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "flow.onnx")
+    names = [one.name for one in session.get_inputs()]
+    found = session.run(None, dict(zip(names, (points.numpy(), channel.numpy()), strict=True)))
+    with only_torch():
+        moved, log_det = exported(points, channel)
+    torch.testing.assert_close(torch.from_numpy(found[0]), moved, rtol=0, atol=2e-6)
+    torch.testing.assert_close(torch.from_numpy(found[1]), log_det, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("inverse", [False, True])
