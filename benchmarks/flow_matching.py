@@ -349,9 +349,6 @@ class Experiment:
             card,
             n_steps=round(more * n_steps),
             reuse=card.reuse * more,
-            # Rounds are smaller: so many more make as many points.
-            kept_rounds=round(card.kept_rounds * more),
-            patience=round(card.patience * more),
         )
         began = time.process_time()
         learner = KeptFlow(flow, fractions, replace(self.card, flow=settings), seed)

@@ -235,13 +235,13 @@ class FlowCard:
     reuse: float = 4.0
     """How many steps use a point, on average: `n_steps` times `batch_size` over `reuse` points are drawn."""
     kept_rounds: int = 8
-    """Steps use the points of so many rounds, of 16 steps each, before them."""
+    """Steps use the points of so many rounds, of 16 steps each, before them; in proportion more where `reuse` is above 4, as rounds have fewer points then."""
     offline: float = 0.0
     """The share of the training, at its end, that draws no new points and uses those that are kept."""
     learning_rate: float = 3e-3
     """The largest one; it rises at the beginning, and falls in the second half."""
     patience: int = 24
-    """Training comes to its end where the points of so many rounds, of 16 steps each, were no better than those before; 0: it does not."""
+    """Training comes to its end where the points of so many rounds were no better than those before, with as many more as of `kept_rounds`; 0: it does not."""
 
     def __post_init__(self) -> None:
         require(self.n_blocks >= 0, "flow.n_blocks", self.n_blocks, "zero or a positive number")

@@ -80,7 +80,9 @@ class SamplerLearner(Learner):
         self._objective = objective(card)
         self._fractions = self._target = fractions
         self._sums = ChannelSums.empty(sampler.n_channels)
-        self._replay = Replay(max(card.kept_rounds, WATCHED_ROUNDS))
+        self._n_kept = _in_proportion(card.kept_rounds, card)
+        self._patience = _in_proportion(card.patience, card)
+        self._replay = Replay(max(self._n_kept, WATCHED_ROUNDS))
         self._budget = budget
         self._optimizer = AveragedAdam(sampler)
         self.losses: list[float] = []
@@ -120,7 +122,7 @@ class SamplerLearner(Learner):
         is_online = self._progress + self._progress_per_step / 2 < 1 - self._card.offline
         n_steps = min(STEPS_PER_ROUND, n_left) if is_online else n_left
         with self._optimizer.stepping():
-            kept = self._replay.last(self._card.kept_rounds)
+            kept = self._replay.last(self._n_kept)
             for part in random_parts(kept, n_steps, self._card.batch_size, rng):
                 self._step(part)
         return f"eps_uw {self.efficiencies[-1]:.3f}, loss {self.losses[-1]:.4f}"
@@ -193,7 +195,7 @@ class SamplerLearner(Learner):
 
     def _has_stalled(self) -> bool:
         """Whether the last rounds were no better than the best one before."""
-        patience = self._card.patience
+        patience = self._patience
         if not 0 < patience < self.n_rounds or self._progress >= DECAY_FROM:
             return False
         return max(self.efficiencies[-patience:]) <= max(self.efficiencies[:-patience])
@@ -229,6 +231,11 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def _in_proportion(n_rounds: int, card: FlowCard) -> int:
+    """As many rounds as hold the points that so many have where each is used four times."""
+    return math.ceil(n_rounds * max(1.0, card.reuse / 4))
 
 
 def _learning_rate(progress: float) -> float:

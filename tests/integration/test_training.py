@@ -153,6 +153,16 @@ def test_a_training_that_gains_nothing_ends_early_but_with_its_last_part() -> No
     assert learner.progress == 1
 
 
+@pytest.mark.parametrize(("reuse", "n_rounds"), [(1.0, 8), (4.0, 8), (10.0, 20)])
+def test_as_many_points_are_kept_however_often_each_is_used(reuse: float, n_rounds: int) -> None:
+    card = FlowCard(n_bins=4, n_hidden=8, batch_size=256, n_steps=480, reuse=reuse, patience=0)
+    flow = CouplingFlow(VegasGrid.uniform(2, 2, 4), card, torch.Generator().manual_seed(1))
+    learner = SamplerLearner(flow, torch.full((2,), 0.5, dtype=torch.float64), card, 1, 0.001)
+    teach(learner, ridges(), 1, SilentProgress(), is_wanted=lambda: learner.n_rounds < 25)
+    kept = [name for name in learner.state().tensors if name.startswith("replay.channel")]
+    assert len(kept) == n_rounds
+
+
 def test_a_training_without_patience_makes_all_its_steps() -> None:
     learner, toy = flat_learner(patience=0)
     teach(learner, toy, 1, SilentProgress())
