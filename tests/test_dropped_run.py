@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 import mlgen
+from mlgen.api import RunResult
 from mlgen.campaign.pack import read_pack
 from mlgen.card_files import find_card, read_card
+from mlgen.cards import Card
 from mlgen.events.check import check_file
 from tests.matrix_elements import SMOOTH
+from tests.test_resume import SETTINGS as QUICK
+from tests.test_resume import same_results, stop
 
 SETTINGS = (
     *SMOOTH,
@@ -92,3 +96,46 @@ def test_the_pack_says_which_channels_are_never_drawn(fewer: Path) -> None:
     for packed in read_pack(fewer / "uux_to_zggg.mlgen.zip").samplers.values():
         assert [fraction == 0 for fraction in packed.fraction] == is_dropped
         assert [w_max == 0 for w_max in packed.w_max] == is_dropped
+
+
+# --- interrupted ------------------------------------------------------------------------------
+
+
+def dropping_card() -> Card:
+    """A quick one; three of its six channels have less than a tenth of the cross section."""
+    options = ("phase_space.drop_below=0.1", "phase_space.learned_weights=true")
+    names = ("process.name=ee_to_mumu", "run.sampler=flow")
+    return read_card(find_card("uux_to_zggg"), (*QUICK, *SMOOTH, *options, *names))
+
+
+@pytest.fixture(scope="module")
+def stopped_by_nothing(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """The run that drops channels, and that nothing stops."""
+    result = mlgen.run(dropping_card(), tmp_path_factory.mktemp("dropping") / "out")
+    assert any(channel.is_dropped for channel in result.record.channels)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("title", "n"),
+    [
+        ("adapting VEGAS", 2),
+        ("adapting VEGAS to fewer channels", 1),
+        ("training the flow", 3),
+        ("generating", 1),
+    ],
+)
+def test_an_interrupted_run_that_drops_channels_goes_on_to_the_same_bytes(
+    title: str,
+    n: int,
+    stopped_by_nothing: RunResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mlgen.campaign.checkpoint.INTERVAL_S", 0.0)
+    monkeypatch.setattr("mlgen.campaign.checkpoint.PATIENCE", 0.0)
+    stop(tmp_path, title, n, dropping_card())
+    result = mlgen.resume(tmp_path)
+    assert same_results(tmp_path, stopped_by_nothing)
+    assert result.record.channels == stopped_by_nothing.record.channels
+    assert result.record.n_matrix_element_calls == stopped_by_nothing.record.n_matrix_element_calls

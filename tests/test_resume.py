@@ -27,7 +27,6 @@ from mlgen.cards import Card
 from mlgen.cli import run_arguments
 from mlgen.errors import CardError, MatrixElementError, MlgenError, PackError
 from mlgen.integration.integrand import ProcessIntegrand
-from tests.matrix_elements import SMOOTH
 
 SETTINGS = (
     "run.n_events=100",
@@ -149,42 +148,6 @@ def test_an_interrupted_run_with_other_options_goes_on_to_the_same_bytes(
 
 def trained_names(result: RunResult) -> set[str]:
     return set(read_pack(result.folder / "ee_to_mumu.mlgen.zip").samplers["flow"].tensors)
-
-
-def dropping_card() -> Card:
-    """Three of its six channels have less than a tenth of the cross section."""
-    options = ("phase_space.drop_below=0.1", "phase_space.learned_weights=true")
-    names = ("process.name=ee_to_mumu", "run.sampler=flow")
-    return read_card(find_card("uux_to_zggg"), (*SETTINGS, *SMOOTH, *options, *names))
-
-
-@pytest.fixture(scope="module")
-def dropping(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """The run that drops channels, and that nothing stops."""
-    result = run(dropping_card(), tmp_path_factory.mktemp("dropping") / "out")
-    assert any(channel.is_dropped for channel in result.record.channels)
-    return result
-
-
-@pytest.mark.parametrize(
-    ("title", "n"),
-    [
-        ("adapting VEGAS", 2),
-        ("adapting VEGAS to fewer channels", 1),
-        ("measuring vegas", 1),
-        ("training the flow", 1),
-        ("training the flow", 3),
-        ("generating", 1),
-    ],
-)
-def test_an_interrupted_run_that_drops_channels_goes_on_to_the_same_bytes(
-    title: str, n: int, dropping: RunResult, tmp_path: Path
-) -> None:
-    stop(tmp_path, title, n, dropping_card())
-    result = resume(tmp_path)
-    assert same_results(tmp_path, dropping)
-    assert result.record.channels == dropping.record.channels
-    assert result.record.n_matrix_element_calls == dropping.record.n_matrix_element_calls
 
 
 def test_a_run_may_be_interrupted_again_and_again(whole: RunResult, tmp_path: Path) -> None:
