@@ -136,8 +136,8 @@ class ProcessIntegrand:
     def without(self, channels: Sequence[int]) -> Self:
         """The same cross section, shared among the other channels; these have the value 0.
 
-        No region is lost: the maps know of the process what its cuts bound and nothing else, so that
-        each of them reaches every point inside the cuts, whatever its diagrams are.
+        No region is lost: the ranges of a map come from energies, masses and cuts, whatever its
+        diagrams, so that each map reaches every point inside the cuts.
         """
         return replace(self, phase_space=self.phase_space.without(channels)) if channels else self
 
