@@ -54,7 +54,8 @@ SETTINGS = (
 def efficiency(candidate: Candidate, budget: float) -> float:
     """The mean of eps_uw(N, t) over the samples."""
     measured = candidate.measured
-    parts = zip(measured.weights.split(N_POINTS), measured.channel.split(N_POINTS), strict=True)
+    columns = (torch.split(column, N_POINTS) for column in (measured.weights, measured.channel))
+    parts = zip(*columns, strict=True)
     rng = random_stream(1, "bootstrap", 0)
     found = [unweighting_efficiency(w, c, budget, rng, n_replicas=2).value for w, c in parts]
     return sum(found) / len(found)
