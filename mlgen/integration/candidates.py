@@ -45,7 +45,7 @@ class Expectation:
     n_steps: int
     """Optimizer steps."""
     training_s: float
-    """Wall-clock seconds to train it, 0 where that is done."""
+    """Wall-clock seconds to train and to measure it, 0 where that is done."""
     goal_s: float
     """Wall-clock seconds from there to the goal."""
 

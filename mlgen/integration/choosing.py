@@ -17,13 +17,13 @@ from dataclasses import dataclass
 
 from mlgen.integration.candidates import Candidate, Expectation, Goal
 
-CAUTIOUS_HALF = 1000.0
+CAUTIOUS_HALF = 2000.0
 """Steps that halve ln(1 / eps_uw), before anything is known."""
 
 MARGIN = 0.8
 """Training must be expected to leave less than this part of the time that VEGAS would take."""
 
-LENGTHS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+LENGTHS = (0.25, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Lengths of training that are considered, in units of that of the card."""
 
 LITTLE = 0.02
@@ -75,6 +75,8 @@ class Costs:
     """Of drawing and evaluating a point."""
     s_per_step: float
     """Of an optimizer step, with the points that are drawn for it."""
+    estimate_s: float = 0.0
+    """Of the fresh points that measure it once it is trained."""
 
 
 class WherePays(Policy):
@@ -146,7 +148,7 @@ class WherePays(Policy):
         return Expectation(
             sampler=self._learner,
             n_steps=n_steps,
-            training_s=n_steps * costs.s_per_step,
+            training_s=n_steps * costs.s_per_step + costs.estimate_s,
             goal_s=self._goal.seconds(self._vegas) * price / gain,
         )
 

@@ -223,6 +223,7 @@ class _Integrator:
         return Costs(
             us_per_point=settle("costs.us_per_point", 1e6 * s_per_point),
             s_per_step=settle("costs.s_per_step", min(spent[1:]) + drawn),
+            estimate_s=settle("costs.estimate_s", self._run.n_estimate * s_per_point),
         )
 
 

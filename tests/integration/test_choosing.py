@@ -99,16 +99,23 @@ def test_training_is_begun_only_where_it_promises_a_margin() -> None:
 
 
 def test_the_plan_is_the_shortest_way_on_the_learning_curve() -> None:
-    found = policy(300_000, COSTS)
+    found = policy(60_000, COSTS)
     plan = found.expected[1]
 
     def total(n_steps: int) -> float:
         eps_uw = math.pow(0.1, remaining(n_steps, CAUTIOUS_HALF))
-        return n_steps * COSTS.s_per_step + 300_000 / eps_uw * COSTS.us_per_point * 1e-6
+        return n_steps * COSTS.s_per_step + 60_000 / eps_uw * COSTS.us_per_point * 1e-6
 
     assert plan.total_s == pytest.approx(total(plan.n_steps))
-    assert 100 < plan.n_steps < 3000
-    assert total(plan.n_steps) <= min(total(100), total(500), total(2000), total(3000))
+    assert 250 < plan.n_steps < 3000
+    assert total(plan.n_steps) <= min(total(250), total(500), total(2000), total(3000))
+
+
+def test_what_it_takes_to_measure_a_sampler_is_a_part_of_its_price() -> None:
+    dear = Costs(us_per_point=110.0, s_per_step=0.01, estimate_s=50.0)
+    with_it, without_it = policy(60_000, dear).expected[1], policy(60_000, COSTS).expected[1]
+    assert with_it.n_steps == without_it.n_steps
+    assert with_it.total_s == pytest.approx(without_it.total_s + 50)
 
 
 def test_costs_that_were_not_worth_measuring_leave_vegas() -> None:
