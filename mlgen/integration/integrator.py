@@ -35,6 +35,9 @@ USUAL_ESTIMATE = 131_072
 LEAST_ESTIMATE, MOST_ESTIMATE = 65_536, 262_144
 """With fewer, w_max and the errors are not known well enough."""
 
+N_JUDGED = 16_384
+"""Points by which it is judged whether a learned sampler has drifted."""
+
 NOT_WORTH_MEASURING_S = 20.0
 """Nothing is trained for a goal that VEGAS reaches in this time."""
 
@@ -177,8 +180,25 @@ class _Integrator:
             losses=trained.losses,
             efficiencies=trained.efficiencies,
         )
-        problem = drift(vegas, learned)
+        problem = self._drift(vegas, learned)
         return learned, f"{problem}; {VEGAS} is used instead" if problem else ""
+
+    def _drift(self, vegas: Candidate, learned: Candidate) -> str | None:
+        """What shows that a sampler is worse than where it started from, by points of their own.
+
+        Not by the points that count: to leave those out that have large weights biases what is left.
+        """
+        few = replace(self._run, n_estimate=min(N_JUDGED, self._run.n_estimate))
+        judged = []
+        for candidate in (vegas, learned):
+            with self._aids.clock.step("estimate"):
+                title = f"{candidate.name} for comparison"
+                measured = estimate(
+                    self._integrand, candidate.proposal, few, title, self._aids.progress
+                )
+            self._n_calls += measured.n_calls
+            judged.append(replace(candidate, measured=measured))
+        return drift(*judged)
 
     def _teach(self, learner: SamplerLearner, policy: Policy) -> None:
         def is_wanted() -> bool:

@@ -12,7 +12,7 @@ from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError, GenerationError
-from mlgen.integration.candidates import Integration
+from mlgen.integration.candidates import Candidate, Integration
 from mlgen.integration.integrator import Aids, integrate
 from tests.integration.toys import Toy, nothing, process, ridges
 from tests.laws import check_estimate
@@ -202,3 +202,17 @@ def test_the_number_of_events_does_not_change_the_estimate() -> None:
 def test_weighted_events_are_drawn_as_the_integral_is() -> None:
     chosen = with_flow().chosen
     assert chosen.proposal_for(weighted=True) is chosen.proposal
+
+
+def test_drift_is_not_judged_by_the_points_that_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[Candidate] = []
+
+    def listen(vegas: Candidate, learned: Candidate) -> None:
+        judged.extend((vegas, learned))
+
+    monkeypatch.setattr("mlgen.integration.integrator.drift", listen)
+    found = integrated(ridges(), card_with("flow", 20))
+    assert [candidate.name for candidate in judged] == ["vegas", "flow"]
+    for mine, counts in zip(judged, found.candidates, strict=True):
+        assert mine.sampler is counts.sampler
+        assert not torch.isin(mine.measured.weights, counts.measured.weights).any()
