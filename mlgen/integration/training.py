@@ -57,9 +57,9 @@ class SamplerLearner(Learner):
     """Fits a sampler to the integrand, in place.
 
     In rounds, points are drawn from the sampler, with the running mean of its parameters, and evaluated
-    once, and optimizer steps made on them and on those of the rounds before. The order of the Rényi divergence that is minimised
-    rises from that of the variance to `card.renyi_order`: large orders see only the tail, and want a
-    good start.
+    once, and optimizer steps made on them and on those of the rounds before. The order of the Rényi
+    divergence that is minimised rises from that of the variance to `card.renyi_order`: large orders
+    see only the tail, and want a good start.
     """
 
     purpose = "train"
