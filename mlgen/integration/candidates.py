@@ -97,6 +97,8 @@ class Goal:
     """How much a point is worth, by the share that is kept and the effective sample size of |w|; the default is for errors of an integral."""
     amount: float | None = None
     """How much is wanted, in the unit of `yield_of`, where that is known beforehand."""
+    has_own_points: bool = False
+    """Whether the points that measure a sampler count for nothing else, so that they may decide what is used."""
 
     def n_points(self, kept: float, ess: float) -> float | None:
         """How many points it takes, as far as that is known."""

@@ -67,6 +67,23 @@ class AsAsked(Policy):
         return learned, self.reason
 
 
+class TooLittle(Policy):
+    """Nothing is trained for a goal that is reached sooner than costs are measured."""
+
+    n_steps = 0
+
+    def __init__(self, goal: Goal, seconds: float, name: str) -> None:
+        """Stay with the sampler of that name, which takes so many seconds to the goal."""
+        self.expected = (Expectation(sampler=name, n_steps=0, training_s=0.0, goal_s=seconds),)
+        self.reason = f"{goal.name} take about {seconds:.3g} s with {name}, too little to train for"
+
+    def goes_on(self, n_done: int, n_seen: float, eps_uw: float) -> bool:
+        return False
+
+    def choose(self, vegas: Candidate, learned: Candidate) -> tuple[Candidate, str]:
+        return vegas, self.reason
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Costs:
     """What a learned sampler costs, wall-clock, measured before it is trained."""
@@ -83,43 +100,36 @@ class WherePays(Policy):
     """A sampler is trained where and as long as it is expected to reach a goal sooner than VEGAS."""
 
     def __init__(
-        self, goal: Goal, vegas: Candidate, learner: str, costs: Costs | None, n_steps: int
+        self, goal: Goal, vegas: Candidate, learner: str, costs: Costs, n_steps: int
     ) -> None:
         """Plan the training that is expected to reach the goal soonest.
 
         Args:
             vegas: as measured.
             learner: the name of the sampler that would be trained.
-            costs: None where it was not worth measuring them.
             n_steps: the card's.
         """
         self._goal, self._vegas, self._learner, self._costs = goal, vegas, learner, costs
         without = goal.seconds(vegas)
         stays = Expectation(sampler=vegas.name, n_steps=0, training_s=0.0, goal_s=without)
-        self.expected, self.n_steps = (stays,), 0
-        self.reason = f"{goal.name} take about {without:.3g} s with {vegas.name}"
-        if costs is None:
-            self.reason += ", too little to train for"
-            return
         lengths = {max(1, round(length * n_steps)) for length in LENGTHS}
         plan = min(
-            (self._after(n, CAUTIOUS_HALF, costs) for n in sorted(lengths)),
+            (self._after(n, CAUTIOUS_HALF) for n in sorted(lengths)),
             key=lambda expectation: expectation.total_s,
         )
         self.expected = (stays, plan)
-        self.reason += (
-            f"; training the {learner} would take about {plan.training_s:.3g} s, and "
-            f"{goal.name} then {plan.goal_s:.3g} s"
+        self.n_steps = plan.n_steps if plan.total_s < MARGIN * without else 0
+        self.reason = (
+            f"{goal.name} take about {without:.3g} s with {vegas.name}; training the {learner} "
+            f"would take about {plan.training_s:.3g} s, and {goal.name} then {plan.goal_s:.3g} s"
         )
-        if plan.total_s < MARGIN * without:
-            self.n_steps = plan.n_steps
 
     def goes_on(self, n_done: int, n_seen: float, eps_uw: float) -> bool:
         # Points from before the first step say nothing of what steps gain.
-        if self._costs is None or n_seen == 0 or n_done < FIRST_VERDICT * self.n_steps:
+        if n_seen == 0 or n_done < FIRST_VERDICT * self.n_steps:
             return True
         n_half = observed_half(n_seen, self._vegas.measured.kept, eps_uw)
-        end = self._after(self.n_steps, n_half, self._costs)
+        end = self._after(self.n_steps, n_half)
         # What training took so far is gone either way.
         still = (1 - n_done / self.n_steps) * end.training_s
         to_go, without = still + end.goal_s, self._goal.seconds(self._vegas)
@@ -138,9 +148,9 @@ class WherePays(Policy):
         said = ", ".join(f"{took:.3g} s with {name}" for name, took in seconds.items())
         return chosen, f"{self._goal.name} take about {said}"
 
-    def _after(self, n_steps: int, n_half: float, costs: Costs) -> Expectation:
+    def _after(self, n_steps: int, n_half: float) -> Expectation:
         """What is expected of a training of so many steps."""
-        measured, yield_of = self._vegas.measured, self._goal.yield_of
+        costs, measured, yield_of = self._costs, self._vegas.measured, self._goal.yield_of
         kept, ess = measured.kept, measured.ess_of_sizes
         share = remaining(n_steps, n_half)
         gain = yield_of(kept**share, ess**share) / yield_of(kept, ess)

@@ -209,7 +209,7 @@ def integrate_function(
         n_points = settings.points_for(candidate.measured, fractions)
         return n_points * candidate.measured.us_per_point * 1e-6
 
-    goal = Goal(name="the points of the integral", seconds=seconds)
+    goal = Goal(name="the points of the integral", seconds=seconds, has_own_points=True)
     found = integrate(function, settings, Aids(progress=progress, clock=clock), goal)
     chosen = found.chosen
     n_points = settings.points_for(chosen.measured, chosen.proposal.fractions)

@@ -19,7 +19,7 @@ from mlgen.integration.candidates import (
     TrainingCurve,
     drift,
 )
-from mlgen.integration.choosing import AsAsked, Costs, Policy, WherePays
+from mlgen.integration.choosing import AsAsked, Costs, Policy, TooLittle, WherePays
 from mlgen.integration.generate import estimate
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.learner import NO_CHECKPOINTS, Checkpoints, teach
@@ -36,7 +36,7 @@ LEAST_ESTIMATE, MOST_ESTIMATE = 65_536, 262_144
 """With fewer, w_max and the errors are not known well enough."""
 
 N_JUDGED = 16_384
-"""Points by which it is judged whether a learned sampler has drifted."""
+"""Points by which samplers are compared: whether one has drifted, and which is cheaper."""
 
 NOT_WORTH_MEASURING_S = 20.0
 """Nothing is trained for a goal that VEGAS reaches in this time."""
@@ -84,6 +84,7 @@ class _Integrator:
         self._n_calls = 0
         self._curve: TrainingCurve | None = None
         self._dropped: tuple[int, ...] = ()
+        self._judged: dict[str, Candidate] = {}
 
     def run(self, goal: Goal) -> Integration:
         card, aids = self._card, self._aids
@@ -96,11 +97,12 @@ class _Integrator:
         if not card.run.n_estimate:
             self._run = replace(card.run, n_estimate=_n_estimate(adapted.n_points_to_goal))
         vegas = self._measured(VEGAS, adapted.grid, adapted.fractions)
-        policy = self._policy(name, goal, vegas, sampler)
-        learned, warning = self._learned(name, sampler, vegas, policy)
+        policy = self._policy(name, goal, vegas, sampler, adapted.n_points_to_goal)
+        learned, warning = self._learned(name, sampler, vegas, policy, goal)
         chosen, reason = vegas, warning or policy.reason
         if learned is not None and not warning:
-            chosen, reason = policy.choose(vegas, learned)
+            best, reason = policy.choose(self._judge(vegas, goal), self._judge(learned, goal))
+            chosen = vegas if best.name == vegas.name else learned
         return Integration(
             candidates=(vegas,) if learned is None else (vegas, learned),
             chosen=chosen,
@@ -143,18 +145,34 @@ class _Integrator:
         teach(learner, self._integrand, self._run.seed, aids.progress, aids.checkpoints)
         self._n_calls += learner.n_calls
 
-    def _policy(self, name: str, goal: Goal, vegas: Candidate, sampler: SamplerModule) -> Policy:
+    def _policy(
+        self,
+        name: str,
+        goal: Goal,
+        vegas: Candidate,
+        sampler: SamplerModule,
+        n_points_to_goal: float | None,
+    ) -> Policy:
         n_steps = self._card.flow.n_steps
         if self._card.run.sampler != "auto":
             return AsAsked(0 if name == VEGAS else n_steps)
-        costs = None
-        if goal.seconds(vegas) > NOT_WORTH_MEASURING_S:
-            with self._aids.clock.step("train"):
-                costs = self._costs(sampler, vegas.proposal)
-        return WherePays(goal, vegas, name, costs, n_steps)
+        if n_points_to_goal is None:
+            seconds = goal.seconds(self._judge(vegas, goal))
+        else:
+            seconds = 1e-6 * n_points_to_goal * vegas.measured.us_per_point
+        if seconds <= NOT_WORTH_MEASURING_S:
+            return TooLittle(goal, seconds, VEGAS)
+        with self._aids.clock.step("train"):
+            costs = self._costs(sampler, vegas.proposal)
+        return WherePays(goal, self._judge(vegas, goal), name, costs, n_steps)
 
     def _learned(
-        self, name: str, sampler: SamplerModule, vegas: Candidate, policy: Policy
+        self,
+        name: str,
+        sampler: SamplerModule,
+        vegas: Candidate,
+        policy: Policy,
+        goal: Goal,
     ) -> tuple[Candidate | None, str]:
         """The sampler as trained, None where it was not, and what went wrong, if anything did."""
         if policy.n_steps == 0:
@@ -180,25 +198,27 @@ class _Integrator:
             losses=trained.losses,
             efficiencies=trained.efficiencies,
         )
-        problem = self._drift(vegas, learned)
+        problem = drift(self._judge(vegas, goal), self._judge(learned, goal))
         return learned, f"{problem}; {VEGAS} is used instead" if problem else ""
 
-    def _drift(self, vegas: Candidate, learned: Candidate) -> str | None:
-        """What shows that a sampler is worse than where it started from, by points of their own.
+    def _judge(self, candidate: Candidate, goal: Goal) -> Candidate:
+        """The candidate with what points say of it that may decide whether it is used.
 
-        Not by the points that count: to leave those out that have large weights biases what is left.
+        Those are not points that count: to leave out those that happen to have large weights, or to
+        stay with VEGAS where it has none, would bias what is left.
         """
-        few = replace(self._run, n_estimate=min(N_JUDGED, self._run.n_estimate))
-        judged = []
-        for candidate in (vegas, learned):
+        if goal.has_own_points:
+            return candidate
+        if candidate.name not in self._judged:
+            few = replace(self._run, n_estimate=min(N_JUDGED, self._run.n_estimate))
+            title, progress = f"{candidate.name} for comparison", self._aids.progress
             with self._aids.clock.step("estimate"):
-                title = f"{candidate.name} for comparison"
-                measured = estimate(
-                    self._integrand, candidate.proposal, few, title, self._aids.progress
-                )
+                measured = estimate(self._integrand, candidate.proposal, few, title, progress)
             self._n_calls += measured.n_calls
-            judged.append(replace(candidate, measured=measured))
-        return drift(*judged)
+            # The time of a point is known better from the larger sample, and settled.
+            measured = replace(measured, us_per_point=candidate.measured.us_per_point)
+            self._judged[candidate.name] = replace(candidate, measured=measured)
+        return self._judged[candidate.name]
 
     def _teach(self, learner: SamplerLearner, policy: Policy) -> None:
         def is_wanted() -> bool:

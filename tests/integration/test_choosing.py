@@ -19,6 +19,7 @@ from mlgen.integration.choosing import (
     MARGIN,
     AsAsked,
     Costs,
+    TooLittle,
     WherePays,
     observed_half,
     remaining,
@@ -63,7 +64,7 @@ def candidate(
     return Candidate(name=name, sampler=grid, proposal=proposal, measured=measured)
 
 
-def policy(n_events: int, costs: Costs | None, **vegas: float) -> WherePays:
+def policy(n_events: int, costs: Costs, **vegas: float) -> WherePays:
     goal = Goal.of(RunCard(n_events=n_events))
     return WherePays(goal, candidate("vegas", **vegas), "flow", costs, N_STEPS)
 
@@ -118,11 +119,13 @@ def test_what_it_takes_to_measure_a_sampler_is_a_part_of_its_price() -> None:
     assert with_it.total_s == pytest.approx(without_it.total_s + 50)
 
 
-def test_costs_that_were_not_worth_measuring_leave_vegas() -> None:
-    found = policy(100, None)
+def test_a_goal_that_is_near_leaves_vegas() -> None:
+    found = TooLittle(Goal.of(RunCard(n_events=100)), 0.1, "vegas")
     assert found.n_steps == 0
     assert found.reason == "the events take about 0.1 s with vegas, too little to train for"
-    assert len(found.expected) == 1
+    assert [expected.goal_s for expected in found.expected] == [0.1]
+    vegas, learned = candidate("vegas"), candidate("flow", eps_uw=0.9)
+    assert found.choose(vegas, learned) == (vegas, found.reason)
 
 
 def test_a_training_goes_on_while_points_show_that_it_pays_and_is_given_up_where_they_do_not() -> (
