@@ -445,6 +445,8 @@ class SampleInfo:
     """What each column of `EventBatch.variations` is."""
     notes: tuple[tuple[str, str], ...] = ()
     """Further `key = value` lines for the header, in their order."""
+    blocks: tuple[tuple[str, str], ...] = ()
+    """Further elements of the header that hold text alone, as (tag, text), in their order."""
 
 
 # --- people ----------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from mlgen.card_files import card_to_toml
 from mlgen.core import EventBatch, SampleInfo
 from mlgen.diagnostics.plots import WeightSample
 from mlgen.diagnostics.report import ReportInput, write_report
-from mlgen.events.lhe import write_lhe
+from mlgen.events.formats import write_events
 from mlgen.integration.candidates import Candidate, Expectation, Integration, TrainingCurve
 from mlgen.integration.estimate import ChannelSums, ratios_of_means
 from mlgen.integration.generate import Generated
@@ -69,7 +69,7 @@ class Outcome:
 def write_events_and_pack(outcome: Outcome, folder: Path) -> dict[str, FileRecord]:
     """Write the event file and the sampler pack; what they are, by name."""
     pack = folder / (outcome.process.card.process.name + SUFFIX)
-    write_lhe(folder / EVENTS_FILE, [outcome.generated.events], _sample_info(outcome))
+    write_events(folder / EVENTS_FILE, [outcome.generated.events], _sample_info(outcome))
     write_pack(pack, _pack(outcome))
     return {path.name: describe_file(path) for path in (folder / EVENTS_FILE, pack)}
 

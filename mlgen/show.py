@@ -18,7 +18,7 @@ from mlgen.diagnostics.costs import costs_text
 from mlgen.diagnostics.cross_section import cross_section_text
 from mlgen.diagnostics.rounding import with_error
 from mlgen.errors import CardError, MlgenError
-from mlgen.events.lhe import read_lhe
+from mlgen.events.formats import read_events
 from mlgen.physics.process import particle_name, read_process
 from mlgen.physics.ufo import read_model
 
@@ -120,7 +120,7 @@ def show_pack(path: Path) -> str:
 
 def show_events(path: Path) -> str:
     """What an event file holds: header, numbers of events by final state, weights."""
-    info, events = read_lhe(path)
+    info, events = read_events(path)
     sigma = with_error(info.cross_section_pb, info.cross_section_error_pb)
     beams = " ".join(f"{beam.pdg_id} at {beam.energy_gev:g} GeV," for beam in info.beams)
     weights = events.weight

@@ -18,7 +18,7 @@ from mlgen.card_files import card_from_table
 from mlgen.cli import run_arguments
 from mlgen.core import random_stream
 from mlgen.events.check import check_file
-from mlgen.events.lhe import read_lhe
+from mlgen.events.formats import read_events
 from mlgen.physics.kinematics import pt
 from mlgen.samplers.registry import restore_sampler
 from tests.event_counts import count, p_value
@@ -49,7 +49,7 @@ def eej(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_run_leaves_exactly_the_events_that_were_asked_for(eej: Run) -> None:
-    info, events = read_lhe(eej.folder / "events.lhe.gz")
+    info, events = read_events(eej.folder / "events.lhe.gz")
     assert len(events) == N_EVENTS == eej.record["n_events"]
     assert info.cross_section_pb == eej.record["cross_section_pb"]
     assert eej.record["status"] == "complete"
@@ -102,7 +102,7 @@ def madgraph_counts() -> dict[str, dict[str, int]]:
 def test_the_events_are_distributed_as_those_of_madgraph(
     eej: Run, madgraph_counts: dict[str, dict[str, int]]
 ) -> None:
-    _, events = read_lhe(eej.folder / "events.lhe.gz")
+    _, events = read_events(eej.folder / "events.lhe.gz")
     # Overweight events are few and hardly so: counting them as one is within the statistics.
     assert eej.record["overweight_fraction"] < 0.005
     counts = count(events)
@@ -113,7 +113,7 @@ def test_the_events_are_distributed_as_those_of_madgraph(
 def test_events_of_other_cuts_are_told_apart_from_those_of_madgraph(
     eej: Run, madgraph_counts: dict[str, dict[str, int]]
 ) -> None:
-    _, events = read_lhe(eej.folder / "events.lhe.gz")
+    _, events = read_events(eej.folder / "events.lhe.gz")
     harder = (events.status == 1) & (events.pdg_id.abs() != 11)
     transverse = torch.where(harder, pt(events.momenta), torch.zeros_like(events.mass)).sum(1)
     counts = count(events.select(transverse > 23))
@@ -154,7 +154,7 @@ def test_a_pack_brings_back_the_samplers_that_the_run_trained(eej: Run) -> None:
 
 def test_weighted_events_average_to_the_cross_section(tmp_path: Path) -> None:
     done = run(tmp_path / "out", "pp_to_ee", "-n", "2000", "--weighted", "--sampler", "vegas")
-    info, events = read_lhe(done.folder / "events.lhe.gz")
+    info, events = read_events(done.folder / "events.lhe.gz")
     assert len(events) == 2000
     assert len(set(events.weight.tolist())) > 1000
     assert float(events.weight.mean()) == pytest.approx(info.cross_section_pb, rel=1e-9)
@@ -175,8 +175,8 @@ def test_a_run_with_pyamplicol_gives_the_numbers_of_the_closed_form(
     made = run(tmp_path / "made", *arguments, "--set=matrix_element.provider=pyamplicol")
     sigma = closed.record["cross_section_pb"]
     assert made.record["cross_section_pb"] == pytest.approx(sigma, rel=1e-9)
-    _, closed_events = read_lhe(closed.folder / "events.lhe.gz")
-    _, made_events = read_lhe(made.folder / "events.lhe.gz")
+    _, closed_events = read_events(closed.folder / "events.lhe.gz")
+    _, made_events = read_events(made.folder / "events.lhe.gz")
     torch.testing.assert_close(made_events.momenta, closed_events.momenta)
     assert check_file(made.folder / "events.lhe.gz").is_good
 

@@ -10,7 +10,7 @@ import pytest
 
 from mlgen.cli import run_arguments
 from mlgen.events.check import check_file
-from mlgen.events.lhe import read_lhe
+from mlgen.events.formats import read_events
 from mlgen.show import show
 
 QUICK = (
@@ -40,7 +40,7 @@ def test_the_file_is_good_and_its_weights_average_to_the_cross_sections_of_the_r
     folder: Path,
 ) -> None:
     assert check_file(folder / "events.lhe.gz").is_good
-    info, events = read_lhe(folder / "events.lhe.gz")
+    info, events = read_events(folder / "events.lhe.gz")
     found = record_of(folder)["variations"]
     assert [v["name"] for v in found] == [v.name for v in info.variations]
     assert len(found) == 7

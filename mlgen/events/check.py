@@ -29,7 +29,7 @@ from mlgen.events.check_rules import (
     particle_faults,
     variation_faults,
 )
-from mlgen.events.lhe import read_init, read_notes
+from mlgen.events.lhe_reader import read_init, read_notes
 from mlgen.events.lhe_scan import (
     N_INFO,
     EventTable,
@@ -39,7 +39,7 @@ from mlgen.events.lhe_scan import (
     parse_event,
     parse_weights,
 )
-from mlgen.events.lhe_text import EVENTS_PER_PIECE, WEIGHTS_IN_PB
+from mlgen.events.writing import EVENTS_PER_PIECE, WEIGHTS_IN_PB
 
 KINEMATIC_TOLERANCE = 1e-9
 """What momentum sums and mass shells may miss, relative to the energies that enter, in a file of

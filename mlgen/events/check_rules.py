@@ -18,7 +18,7 @@ from particle.pdgid import three_charge
 
 from mlgen.core import Variation
 from mlgen.events.lhe_scan import MAX_WHOLE, EventTable
-from mlgen.events.lhe_text import UNIT_WEIGHTS
+from mlgen.events.writing import UNIT_WEIGHTS
 
 Severity = Literal["error", "warning"]
 Mask = NDArray[np.bool_]

@@ -47,7 +47,7 @@ class LheHead:
 
     version: str
     header: dict[str, str]
-    """The text of each element of the header, by its tag."""
+    """The text of each element of the header that holds text alone, by its tag."""
     init: tuple[str, ...]
     """The lines of the init block, without its elements."""
     variations: tuple[Variation, ...]
@@ -112,6 +112,7 @@ class LheScanner:
         self.path = path
         self._elements: list[str] = []
         self._text: list[str] = []
+        self._has_children = False
         self._version = ""
         self._header: dict[str, str] = {}
         self._init: tuple[str, ...] | None = None
@@ -162,6 +163,10 @@ class LheScanner:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._stream.close()
         self._raw.close()
 
@@ -222,8 +227,11 @@ class LheScanner:
         self._elements.append(tag)
         if self._elements[1:] == ["event"] and self._init is None:
             raise EventFileError(f"{self.path}: <event> before <init>: expected the init block")
+        if self._elements[1:2] == ["header"] and len(self._elements) == 4:
+            self._has_children = True
         if self._is_wanted():
             self._text.clear()
+            self._has_children = False
         elif self._elements[1:] == EVENT_WEIGHT:
             self._weight_ids.append(attributes.get("id", ""))
             self._weights.append("")
@@ -262,7 +270,7 @@ class LheScanner:
                 self._weights.clear()
             elif tag == "init":
                 self._init = tuple(line for line in text.splitlines() if line.strip())
-            else:
+            elif not self._has_children:
                 self._header[tag] = text
         self._elements.pop()
 

@@ -8,9 +8,8 @@ vector and sympy.
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
@@ -20,61 +19,39 @@ import torch
 import mlgen
 from mlgen.core import EventBatch, SampleInfo, Variation
 from mlgen.errors import EventFileError
-
-UNIT_WEIGHTS = 3
-"""IDWTUP of a file in which every weight is exactly 1."""
-WEIGHTS_IN_PB = -4
-"""IDWTUP of a file whose weights, of any size and sign, are in pb with the cross section as mean."""
+from mlgen.events.writing import FileWeights
 
 PROCESS_ID = 1
 """LPRUP, the same for all events."""
 
-EVENTS_PER_PIECE = 512
+EVENTS_PER_TEXT = 512
 """Text and numbers are exchanged in pieces so small that Python's garbage collector stays quiet."""
 
 CLOSING_TAG = b"</LesHouchesEvents>\n"
+END_OF_EVENT = b"</event>\n"
+
+WRITERS_NOTES = ("n_events", "kish_effective_size")
+"""Notes that a file states of its events, before those of `SampleInfo.notes`."""
+OWN_ELEMENTS = ("mlgen_process", "mlgen_card", "mlgen_notes", "initrwgt")
+"""Elements of the header that are no `SampleInfo.blocks`."""
+TAG = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileWeights:
-    """How the weights of a sample stand in its file."""
-
-    strategy: int
-    factor: float
-    """XWGTUP over `EventBatch.weight`; the same for each variation."""
-    largest: float
-    """XMAXUP."""
-
-    @classmethod
-    def of(cls, batches: Sequence[EventBatch], info: SampleInfo) -> FileWeights:
-        weights = [weight for batch in batches for weight in batch.weight.tolist()]
-        if not weights:
-            raise EventFileError("events = 0: expected at least one event")
-        if not info.weighted and all(weight == 1 for weight in weights):
-            return cls(strategy=UNIT_WEIGHTS, factor=1.0, largest=1.0)
-        mean = math.fsum(weights) / len(weights)
-        if not (math.isfinite(mean) and mean != 0):
-            raise EventFileError(f"mean event weight = {mean}: expected a number other than 0")
-        factor = info.cross_section_pb / mean
-        # Weights that came from a file have the right mean but for rounding: leave their bits.
-        if abs(factor - 1) < 1e-12:
-            factor = 1.0
-        largest = factor * max(weights, key=abs)
-        return cls(strategy=WEIGHTS_IN_PB, factor=factor, largest=abs(largest))
-
-
-def head_text(info: SampleInfo, weights: FileWeights, n_events: int) -> str:
+def head_text(info: SampleInfo, weights: FileWeights) -> str:
     """The file up to its first event.
 
     Raises:
-        EventFileError: a note is not one line, or notes or variations share a name.
+        EventFileError: a note is not one line, or notes, variations or blocks share a name.
     """
-    notes = [("n_events", str(n_events)), *info.notes]
+    own = (str(weights.n_events), f"{weights.kish_effective_size:.9g}")
+    notes = [*zip(WRITERS_NOTES, own, strict=True), *info.notes]
     for key, value in notes:
         if not key or " = " in key or len(f"{key}{value}".splitlines()) > 1:
             raise EventFileError(f"notes.{key} = {value!r}: expected one line")
     if len({key for key, _ in notes}) < len(notes):
-        raise EventFileError(f"notes = {info.notes}: expected keys that differ, n_events apart")
+        raise EventFileError(
+            f"notes = {info.notes}: expected keys that differ, {' and '.join(WRITERS_NOTES)} apart"
+        )
     texts = {
         "mlgen_process": info.process,
         "mlgen_card": info.card and f"\n{info.card}\n",
@@ -84,14 +61,22 @@ def head_text(info: SampleInfo, weights: FileWeights, n_events: int) -> str:
     for tag, text in texts.items():
         if text:
             ElementTree.SubElement(header, tag).text = text
+    for tag, text in _checked_blocks(info):
+        ElementTree.SubElement(header, tag).text = text
     if info.variations:
         header.append(_declared(info.variations))
     ElementTree.indent(header)
-    return (
-        f'<LesHouchesEvents version="3.0">\n'
-        f"{ElementTree.tostring(header, encoding='unicode')}\n"
-        f"{_init_text(info, weights)}\n"
-    )
+    # XML reads a bare carriage return as a line feed.
+    header_text = ElementTree.tostring(header, encoding="unicode").replace("\r", "&#13;")
+    return f'<LesHouchesEvents version="3.0">\n{header_text}\n{_init_text(info, weights)}\n'
+
+
+def _checked_blocks(info: SampleInfo) -> tuple[tuple[str, str], ...]:
+    tags = [tag for tag, _ in info.blocks]
+    for tag in tags:
+        if not TAG.fullmatch(tag) or tag in OWN_ELEMENTS or tags.count(tag) > 1:
+            raise EventFileError(f"blocks.{tag}: expected a tag of its own")
+    return info.blocks
 
 
 def _init_text(info: SampleInfo, weights: FileWeights) -> str:
@@ -146,8 +131,8 @@ def format_events(
     """
     counts_text: dict[tuple[int, ...], str] = {}
     openings = [f"<wgt id={quoteattr(variation.name)}>" for variation in variations]
-    for start in range(0, len(batch), EVENTS_PER_PIECE):
-        piece = batch.select(slice(start, start + EVENTS_PER_PIECE))
+    for start in range(0, len(batch), EVENTS_PER_TEXT):
+        piece = batch.select(slice(start, start + EVENTS_PER_TEXT))
         is_row = piece.pdg_id != 0
         counts = torch.cat(
             [piece.pdg_id[..., None], piece.status[..., None], piece.mothers, piece.colour], dim=-1

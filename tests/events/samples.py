@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mlgen.core import EventBatch, SampleInfo
-from mlgen.events.lhe import read_lhe
+from mlgen.events.formats import read_events
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "lhe"
 EEJ = REFERENCE / "pp_epemj_200.lhe.gz"
@@ -22,7 +22,7 @@ CARD = '# <&> "quotes" and é\n[process]\nstring = "p p > e+ e- j"\n'
 @cache
 def eej() -> tuple[SampleInfo, EventBatch]:
     """200 events of p p > e+ e- j, each of weight 1, and what a file of ours would say of them."""
-    info, events = read_lhe(EEJ)
+    info, events = read_events(EEJ)
     info = replace(
         info,
         weighted=False,

@@ -13,7 +13,7 @@ import torch
 from mlgen.core import EventBatch
 from mlgen.errors import EventFileError
 from mlgen.events.check import CheckReport, check_file
-from mlgen.events.lhe import read_lhe, write_lhe
+from mlgen.events.formats import read_events, write_events
 from tests.events.samples import EEJ, TTJ, eej, with_weights
 
 
@@ -23,7 +23,7 @@ def written(path: Path, u: list[float] | None = None, weighted: bool = False) ->
     weight = torch.ones(20, dtype=torch.float64)
     weight[: len(u or [])] = torch.tensor(u or [], dtype=torch.float64)
     events = with_weights(events.select(slice(0, 20)), weight)
-    write_lhe(path, [events], replace(info, weighted=weighted))
+    write_events(path, [events], replace(info, weighted=weighted))
     return path
 
 
@@ -264,7 +264,7 @@ def test_what_readers_may_stumble_over_is_a_warning(
 def test_events_before_a_truncation_are_counted_and_checked(tmp_path: Path) -> None:
     info, events = eej()
     path = tmp_path / "events.lhe.gz"
-    write_lhe(path, [EventBatch.concatenate([events] * 5)], info)
+    write_events(path, [EventBatch.concatenate([events] * 5)], info)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 9 // 10])
     report = check_file(path)
@@ -284,10 +284,10 @@ def test_a_fault_is_reported_once_with_its_count_and_its_first_event(tmp_path: P
 
 
 def test_files_with_few_digits_are_not_blamed_for_rounding(tmp_path: Path) -> None:
-    _, events = read_lhe(TTJ)
-    info, _ = read_lhe(TTJ)
+    _, events = read_events(TTJ)
+    info, _ = read_events(TTJ)
     path = tmp_path / "events.lhe"
-    write_lhe(path, [events], info)
+    write_events(path, [events], info)
     head, tag, rest = path.read_text().partition("<event>")
     words = [
         line.split(" ")
@@ -334,7 +334,7 @@ def test_random_damage_is_never_a_crash(tmp_path: Path) -> None:
 def test_ten_thousand_events_take_seconds(tmp_path: Path) -> None:
     info, events = eej()
     path = tmp_path / "events.lhe.gz"
-    write_lhe(path, [events] * 50, info)
+    write_events(path, [events] * 50, info)
     start = time.process_time()
     report = check_file(path)
     assert report.is_good

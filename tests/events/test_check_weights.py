@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlgen.events.check import check_file
-from mlgen.events.lhe import write_lhe
+from mlgen.events.formats import write_events
 from tests.events.varied import varied
 
 OWN = "MUR=1__MUF=1__LHAPDF=247000"
@@ -15,7 +15,7 @@ OTHER = "MUR=0.5__MUF=1__LHAPDF=247000"
 
 def written(path: Path, u: list[float] | None = None, weighted: bool = False) -> Path:
     info, events = varied(20, u, weighted)
-    write_lhe(path, [events], info)
+    write_events(path, [events], info)
     return path
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlgen.events.lhe import read_lhe, write_lhe
+from mlgen.events.formats import read_events, write_events
 from mlgen.events.record import UNKNOWN_SPIN
 from tests.events.pythia_reading import shower_file
 from tests.events.samples import EEJ, eej, with_weights
@@ -20,7 +20,7 @@ def ones(n: int) -> Tensor:
 def test_pythia_showers_and_hadronises_every_event_of_ours(tmp_path: Path) -> None:
     info, events = eej()
     spin = torch.where(events.status == 2, UNKNOWN_SPIN, events.spin)
-    write_lhe(tmp_path / "events.lhe.gz", [replace(events, spin=spin)], info)
+    write_events(tmp_path / "events.lhe.gz", [replace(events, spin=spin)], info)
     reading = shower_file(tmp_path / "events.lhe.gz", n_max=1000)
     assert (reading.n_ok, reading.n_failed) == (200, 0)
     assert reading.cross_section_pb == pytest.approx(info.cross_section_pb, rel=1e-9)
@@ -39,7 +39,7 @@ def test_pythia_finds_our_cross_section_from_the_weights_of_the_events(
     info, events = eej()
     events = events.select(slice(0, 50))
     u = torch.cat([torch.tensor(first, dtype=torch.float64), ones(50 - len(first))])
-    write_lhe(tmp_path / "e.lhe", [with_weights(events, u)], replace(info, weighted=weighted))
+    write_events(tmp_path / "e.lhe", [with_weights(events, u)], replace(info, weighted=weighted))
     reading = shower_file(tmp_path / "e.lhe", n_max=1000)
     assert (reading.n_ok, reading.n_failed) == (50, 0)
     assert reading.cross_section_pb == pytest.approx(info.cross_section_pb, rel=1e-9)
@@ -47,8 +47,8 @@ def test_pythia_finds_our_cross_section_from_the_weights_of_the_events(
 
 
 def test_pythia_reads_our_copy_of_a_file_as_it_reads_the_original(tmp_path: Path) -> None:
-    info, events = read_lhe(EEJ)
-    write_lhe(tmp_path / "copy.lhe", [events.select(slice(0, 30))], info)
+    info, events = read_events(EEJ)
+    write_events(tmp_path / "copy.lhe", [events.select(slice(0, 30))], info)
     original, copy = shower_file(EEJ, n_max=30), shower_file(tmp_path / "copy.lhe", n_max=30)
     assert copy.n_ok == original.n_ok == 30
     assert copy.resonances == original.resonances
@@ -58,7 +58,7 @@ def test_pythia_reads_our_copy_of_a_file_as_it_reads_the_original(tmp_path: Path
 def test_pythia_reads_half_of_a_truncated_file_so_that_counting_is_up_to_us(tmp_path: Path) -> None:
     info, events = eej()
     path = tmp_path / "events.lhe"
-    write_lhe(path, [events.select(slice(0, 20))], info)
+    write_events(path, [events.select(slice(0, 20))], info)
     whole = path.read_bytes()
     path.write_bytes(whole[: whole.index(b"<event>", len(whole) // 2) + 30])
     reading = shower_file(path, n_max=1000)

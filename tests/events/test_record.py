@@ -10,7 +10,7 @@ from torch import Tensor
 from mlgen.core import EventBatch, PhaseSpacePoints, Resonance, SubprocessGroup
 from mlgen.errors import MlgenError
 from mlgen.events.check import check_file
-from mlgen.events.lhe import write_lhe
+from mlgen.events.formats import write_events
 from mlgen.events.record import BWCUTOFF, UNKNOWN_SPIN, Picks, assemble
 from tests.events.pythia_reading import shower_file
 from tests.events.samples import eej
@@ -104,7 +104,7 @@ def test_assembled_records_make_a_file_without_faults(tmp_path: Path) -> None:
     )
     masses = torch.zeros(5, dtype=torch.float64)
     record = assemble(points_of(momenta), group, picks, masses, 1 / 132.5, (Z,))
-    write_lhe(tmp_path / "events.lhe.gz", [record], info)
+    write_events(tmp_path / "events.lhe.gz", [record], info)
     assert check_file(tmp_path / "events.lhe.gz").findings == ()
     reading = shower_file(tmp_path / "events.lhe.gz", n_max=50)
     assert (reading.n_ok, reading.n_failed) == (50, 0)
@@ -240,7 +240,7 @@ def test_a_top_carries_the_colour_of_its_bottom_and_is_the_mother_of_its_w(tmp_p
     assert event.colour[0, 2].tolist() == [501, 0]
     assert event.colour[0, 3].tolist() == [0, 0]
     info, _ = eej()
-    write_lhe(tmp_path / "events.lhe", [event], info)
+    write_events(tmp_path / "events.lhe", [event], info)
     assert check_file(tmp_path / "events.lhe").findings == ()
 
 
@@ -249,7 +249,7 @@ def test_a_planted_wrong_colour_of_a_top_is_found_by_the_check(tmp_path: Path) -
     colour = event.colour.clone()
     colour[0, 2] = torch.tensor([503, 0])
     info, _ = eej()
-    write_lhe(tmp_path / "events.lhe", [replace(event, colour=colour)], info)
+    write_events(tmp_path / "events.lhe", [replace(event, colour=colour)], info)
     found = [finding.what for finding in check_file(tmp_path / "events.lhe").findings]
     assert any("colour lines that close in a resonance's decay" in what for what in found)
 
