@@ -40,7 +40,7 @@ class LheReader(EventFileReader):
         self.path = Path(path)
         self._scanner = LheScanner(self.path)
         try:
-            self.info = _info(self.path, self._scanner.head)
+            self.info = sample_info(self.path, self._scanner.head)
         except BaseException:
             self.close()
             raise
@@ -56,7 +56,12 @@ class LheReader(EventFileReader):
         self._scanner.close()
 
 
-def _info(path: Path, head: LheHead) -> SampleInfo:
+def sample_info(path: Path, head: LheHead) -> SampleInfo:
+    """What a head says of its sample; `path` is for the message.
+
+    Raises:
+        EventFileError: see `read_init`.
+    """
     init = read_init(path, head.init)
     first = init.initInfo
     notes = read_notes(head.header.get("mlgen_notes", ""))
@@ -113,7 +118,15 @@ def _parse(
             events.append(parse_event(text.particles))
         except EventFileError as error:
             raise EventFileError(f"{path}: event {first + len(events)}: {error}") from None
-    table = EventTable.of(events, weights)
+    return events_of(path, EventTable.of(events, weights), first)
+
+
+def events_of(path: Path, table: EventTable, first: int) -> EventBatch:
+    """The events of a table; `path` and the number of the first one are for the message.
+
+    Raises:
+        EventFileError: a number that must be whole is not.
+    """
     counts = table.particles[..., :6]
     broken = (np.abs(counts) > MAX_WHOLE) | (counts != np.floor(counts))
     if bool(broken.any()):

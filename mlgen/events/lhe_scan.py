@@ -11,7 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -104,11 +104,15 @@ class LheScanner:
 
     A context manager. Raises `EventFileError` on opening it and from the iteration: no such file,
     not gzip or XML, not an event file, truncated, with a DOCTYPE, or larger than any good one.
+
+    Args:
+        path: the file.
+        text: read instead of the file, which it is a part of.
     """
 
     head: LheHead
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: BytesIO | None = None) -> None:
         self.path = path
         self._elements: list[str] = []
         self._text: list[str] = []
@@ -131,12 +135,12 @@ class LheScanner:
         self._parser.CharacterDataHandler = self._characters
         self._parser.StartDoctypeDeclHandler = self._refuse_doctype
         try:
-            self._raw = path.open("rb")
+            self._raw: BufferedReader | BytesIO = text or path.open("rb")
         except OSError as error:
             raise EventFileError(f"{path}: {error.strerror}: expected an event file") from error
         is_gzip = self._raw.read(2) == b"\x1f\x8b"
         self._raw.seek(0)
-        self._stream: gzip.GzipFile | BufferedReader = self._raw
+        self._stream: gzip.GzipFile | BufferedReader | BytesIO = self._raw
         if is_gzip:
             self._stream = gzip.GzipFile(fileobj=self._raw, mode="rb")
         try:

@@ -41,6 +41,16 @@ def head_text(info: SampleInfo, weights: FileWeights) -> str:
     """The file up to its first event.
 
     Raises:
+        EventFileError: see `header_text`.
+    """
+    header, init = header_text(info, weights), _init_text(info, weights)
+    return f'<LesHouchesEvents version="3.0">\n{header}\n{init}\n'
+
+
+def header_text(info: SampleInfo, weights: FileWeights) -> str:
+    """The `<header>`.
+
+    Raises:
         EventFileError: a note is not one line, or notes, variations or blocks share a name.
     """
     own = (str(weights.n_events), f"{weights.kish_effective_size:.9g}")
@@ -67,8 +77,7 @@ def head_text(info: SampleInfo, weights: FileWeights) -> str:
         header.append(_declared(info.variations))
     ElementTree.indent(header)
     # XML reads a bare carriage return as a line feed.
-    header_text = ElementTree.tostring(header, encoding="unicode").replace("\r", "&#13;")
-    return f'<LesHouchesEvents version="3.0">\n{header_text}\n{_init_text(info, weights)}\n'
+    return ElementTree.tostring(header, encoding="unicode").replace("\r", "&#13;")
 
 
 def _checked_blocks(info: SampleInfo) -> tuple[tuple[str, str], ...]:
