@@ -1,4 +1,4 @@
-"""Checking a Les Houches event file: is it what the accord says, and what it says of itself?
+"""Checking an event file: is it what the Les Houches accord says, and what it says of itself?
 
 Streaming, in bounded memory. A fault is reported once, with how often and where it occurs first.
 """
@@ -7,30 +7,41 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-import pylhe
 from numpy.typing import NDArray
 
 from mlgen.errors import EventFileError
-from mlgen.events.check_rules import (
-    WEIGHT_TOLERANCE,
-    Fault,
-    Severity,
-    View,
-    colour_faults,
+from mlgen.events.check_colour import colour_faults
+from mlgen.events.check_findings import Finding, Findings
+from mlgen.events.check_head import (
+    VERSIONS,
+    Head,
+    InitBlock,
+    check_declared,
+    check_init,
     init_faults,
-    kinematic_faults,
-    number_faults,
-    particle_faults,
+    unit_faults,
     variation_faults,
 )
-from mlgen.events.lhe_reader import read_init, read_notes
+from mlgen.events.check_record import compare_with_record
+from mlgen.events.check_rules import (
+    event_faults,
+    kinematic_faults,
+    mother_faults,
+    number_faults,
+    particle_faults,
+)
+from mlgen.events.check_totals import Tally, check_totals, mass_faults
+from mlgen.events.check_view import View
+from mlgen.events.lhe_reader import read_notes
 from mlgen.events.lhe_scan import (
+    N_COLUMNS,
     N_INFO,
     EventTable,
     EventText,
@@ -39,26 +50,17 @@ from mlgen.events.lhe_scan import (
     parse_event,
     parse_weights,
 )
-from mlgen.events.writing import EVENTS_PER_PIECE, WEIGHTS_IN_PB
 
 KINEMATIC_TOLERANCE = 1e-9
 """What momentum sums and mass shells may miss, relative to the energies that enter, in a file of
 11 or more digits; with fewer it is 100 units of the last digit, 10^(2 - digits)."""
 
+EVENTS_PER_CHECK = 2048
+"""Events that the rules look at together: numpy's arrays of them stay in the processor's cache."""
+MAX_ROWS = 1 << 16
+"""Of a table; a record may be a hundred times as long as those around it."""
+
 DECIMAL = re.compile(r"[+-]?(\d*\.\d*)(?:[eE][+-]?\d+)?")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One kind of fault."""
-
-    severity: Severity
-    what: str
-    """`where = got: expected`, of the first one."""
-    n_events: int
-    """How many events have it; 0 for one of the file as a whole."""
-    first_event: int
-    """Counted from 1; 0 for the file as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,25 +76,38 @@ class CheckReport:
     """XSECUP, summed over processes."""
     mean_weight: float
     """The mean of XWGTUP."""
+    kish_effective_size: float
+    """(sum w)² / sum w²: as many events of equal weight have the same statistical error."""
+    checksum: Literal["agrees", "differs", "not compared"]
+    """With the record of the run beside the file."""
     findings: tuple[Finding, ...]
+    """The errors, then the warnings."""
 
     @property
     def is_good(self) -> bool:
         """Whether there are no errors; there may be warnings."""
         return all(finding.severity != "error" for finding in self.findings)
 
+    def to_table(self) -> dict[str, Any]:
+        """The report as JSON has it; null for numbers that could not be had."""
+        table = {"schema": "mlgen-check", "schema_version": 1, "is_good": self.is_good}
+        for key, value in asdict(self).items():
+            is_missing = isinstance(value, float) and not math.isfinite(value)
+            table[key] = None if is_missing else value
+        return table | {"path": str(self.path), "findings": [*map(asdict, self.findings)]}
+
 
 def check_file(path: Path) -> CheckReport:
-    """Check a Les Houches file, plain or compressed.
+    """Check an event file of any format.
 
     Errors are: not well-formed XML, DOCTYPE, truncation, no events; numbers that are missing, not
     finite or not whole; NUP or NPRUP against the lines; statuses, mothers and particles that
     cannot be; colour lines that do not close, or on particles that have none; charge or momentum
     that is not conserved, in the whole event or in the decay of a resonance; masses off shell;
     energies above the beam's; weights that contradict IDWTUP, XSECUP or XMAXUP; further weights
-    that are not those that the header declares; another number of events than the header notes.
-    What the accord leaves open, but readers may stumble over, is a
-    warning.
+    that are not those that the header declares; other numbers than the header notes; another
+    checksum than that in the record of the run beside the file. What the accord leaves open, but
+    readers may stumble over, is a warning.
 
     Raises:
         EventFileError: there is no such file.
@@ -100,221 +115,126 @@ def check_file(path: Path) -> CheckReport:
     path = Path(path)
     if not path.is_file():
         raise EventFileError(f"{path}: no such file: expected an event file")
-    findings = _Findings()
-    tally = _Tally()
-    init: pylhe.LHEInit | None = None
+    check = _Check()
+    is_same = compare_with_record(path, check.findings)
     try:
-        with LheScanner(path) as scanner:
-            init = _check_head(path, scanner.head, findings)
-            piece: list[EventText] = []
-            try:
-                for text in scanner:
-                    piece.append(text)
-                    if len(piece) == EVENTS_PER_PIECE:
-                        _check_piece(piece, scanner.head, init, tally, findings)
-                        piece = []
-            finally:
-                _check_piece(piece, scanner.head, init, tally, findings)
-                _check_totals(scanner.head, init, tally, findings)
+        _check_lhe(path, check)
     except EventFileError as error:
-        findings.of_file("error", str(error).removeprefix(f"{path}: "))
+        check.findings.of_file("error", "document", str(error).removeprefix(f"{path}: "))
+    init = check.head.init
     return CheckReport(
         path=path,
-        n_events=tally.n_events,
-        weighting_strategy=init.initInfo.weightingStrategy if init else 0,
-        cross_section_pb=_cross_section(init) if init else math.nan,
-        mean_weight=tally.mean_weight,
-        findings=findings.in_order(),
+        n_events=check.tally.n_events,
+        weighting_strategy=init.strategy if init else 0,
+        cross_section_pb=init.cross_section_pb if init else math.nan,
+        mean_weight=check.tally.mean,
+        kish_effective_size=check.tally.kish_effective_size,
+        checksum="not compared" if is_same is None else "agrees" if is_same else "differs",
+        findings=check.findings.in_order(),
     )
 
 
-class _Findings:
-    """Faults by their kind, in the order in which they were met."""
-
-    def __init__(self) -> None:
-        self._by_kind: dict[str, Finding] = {}
-
-    def of_file(self, severity: Severity, what: str) -> None:
-        self._by_kind[what] = Finding(severity=severity, what=what, n_events=0, first_event=0)
-
-    def of_events(
-        self, severity: Severity, what: str, kind: str, n_events: int, first_event: int
-    ) -> None:
-        seen = self._by_kind.get(kind)
-        if seen is not None:
-            what, first_event = seen.what, seen.first_event
-            n_events += seen.n_events
-        self._by_kind[kind] = Finding(
-            severity=severity, what=what, n_events=n_events, first_event=first_event
-        )
-
-    def in_order(self) -> tuple[Finding, ...]:
-        return tuple(self._by_kind.values())
-
-
 @dataclass(slots=True)
-class _Tally:
-    """What is carried from one piece of a file to the next: mostly sums."""
+class _Check:
+    """A check on its way through a file."""
 
+    findings: Findings = field(default_factory=Findings)
+    tally: Tally = field(default_factory=Tally)
+    head: Head = field(default_factory=lambda: Head(init=None))
     tolerance: float = KINEMATIC_TOLERANCE
-    n_events: int = 0
-    n_weights: int = 0
-    sum_of_weights: float = 0.0
-    sum_of_squares: float = 0.0
-    largest: float = 0.0
 
-    @property
-    def mean_weight(self) -> float:
-        return self.sum_of_weights / self.n_weights if self.n_weights else math.nan
+    def begin(self, head: LheHead) -> None:
+        """Check what stands before the events."""
+        init: InitBlock | None = None
+        check_declared(head.weight_ids, self.findings)
+        try:
+            init = InitBlock.of(head.init)
+            check_init(init, self.findings)
+        except EventFileError as error:
+            self.findings.of_file("error", "init", str(error))
+        notes = dict(read_notes(head.header.get("mlgen_notes", "")))
+        self.head = Head(init=init, variations=head.variations, notes=notes)
 
-    @property
-    def mean_weight_error(self) -> float:
-        if not self.n_weights:
-            return math.nan
-        variance = self.sum_of_squares / self.n_weights - self.mean_weight**2
-        return math.sqrt(max(variance, 0.0) / self.n_weights)
-
-
-def _check_head(path: Path, head: LheHead, findings: _Findings) -> pylhe.LHEInit | None:
-    """The init block, if it can be read."""
-    if head.version not in ("1.0", "2.0", "3.0"):
-        findings.of_file("warning", f"version = {head.version!r}: expected 1.0, 2.0 or 3.0")
-    _check_declared(head, findings)
-    try:
-        init = read_init(path, head.init)
-    except EventFileError as error:
-        findings.of_file("error", str(error).removeprefix(f"{path}: "))
-        return None
-    first = init.initInfo
-    if abs(first.weightingStrategy) not in (1, 2, 3, 4):
-        findings.of_file(
-            "error", f"IDWTUP = {first.weightingStrategy}: expected 1 to 4, or the negative"
-        )
-    for name, energy in (("EBMUP(1)", first.energyA), ("EBMUP(2)", first.energyB)):
-        if not (math.isfinite(energy) and energy > 0):
-            findings.of_file("error", f"{name} = {energy}: expected a positive energy in GeV")
-    for process in init.procInfo:
-        if not (math.isfinite(process.xSection) and process.xSection != 0):
-            findings.of_file(
-                "error", f"XSECUP = {process.xSection}: expected a cross section in pb"
-            )
-        if not process.error >= 0:
-            findings.of_file("error", f"XERRUP = {process.error}: expected an error in pb")
-    return init
-
-
-def _check_declared(head: LheHead, findings: _Findings) -> None:
-    """The further weights that the header declares."""
-    ids = head.weight_ids
-    for name, count in Counter(ids).items():
-        if not name:
-            findings.of_file("error", "<initrwgt>: a weight without an id: expected one")
-        elif count > 1:
-            findings.of_file("error", f"<weight id={name!r}> {count} times: expected once")
-
-
-def _check_piece(
-    texts: Sequence[EventText],
-    head: LheHead,
-    init: pylhe.LHEInit | None,
-    tally: _Tally,
-    findings: _Findings,
-) -> None:
-    """Check some events, and add them to the tally."""
-    if tally.n_events == 0:
-        tally.tolerance = _tolerance([text.particles for text in texts])
-    table, number = _parse_piece(texts, head, tally, findings)
-    if table is None:
-        return
-
-    def report(faults: Iterator[Fault], number: NDArray[np.int64]) -> None:
-        for fault in faults:
-            if fault.mask.any():
-                first = int(fault.mask.argmax())
-                what = f"{fault.got(first)}: expected {fault.expected}"
-                findings.of_events(
-                    fault.severity, what, fault.expected, int(fault.mask.sum()), int(number[first])
-                )
-
-    report(number_faults(table), number)
-    sound = ~np.logical_or.reduce([fault.mask for fault in number_faults(table)])
-    table, number = table.select(sound), number[sound]
-    if len(number) == 0:
-        return
-    weight = table.info[:, 2]
-    tally.n_weights += len(weight)
-    tally.sum_of_weights += float(weight.sum())
-    tally.sum_of_squares += float(np.square(weight).sum())
-    tally.largest = max(tally.largest, float(np.abs(weight).max()))
-    # Squares of absurd numbers overflow to infinity, which is then found to be off shell.
-    with np.errstate(over="ignore", invalid="ignore"):
+    def events(self, table: EventTable, number: NDArray[np.int64]) -> None:
+        """Check n events, which have these numbers (n,) in the file, and add them to the tally."""
+        broken = number_faults(table)
+        self.findings.of_events(iter(broken), number)
+        is_broken = np.logical_or.reduce([fault.mask for fault in broken])
+        if is_broken.any():
+            table, number = table.select(~is_broken), number[~is_broken]
+        if len(number) == 0:
+            return
+        self.tally.add(table.info[:, 2])
         view = View.of(table)
-        report(particle_faults(view), number)
-        report(colour_faults(view), number)
-        report(kinematic_faults(view, tally.tolerance), number)
-        if init is not None:
-            report(init_faults(view, init, tally.tolerance), number)
-            severity: Severity = "error" if _is_ours(head) else "warning"
-            report(variation_faults(table, head.variations, init, severity), number)
+        # Squares of absurd numbers overflow to infinity, which is then found to be off shell.
+        with np.errstate(over="ignore", invalid="ignore"):
+            faults = chain(
+                particle_faults(view),
+                mother_faults(view),
+                event_faults(view),
+                colour_faults(view),
+                kinematic_faults(view, self.tolerance),
+                init_faults(view, self.head, self.tolerance),
+                unit_faults(table, self.head, self.tally.first),
+                variation_faults(table, self.head),
+                mass_faults(view, self.tally) if self.head.is_ours else (),
+            )
+            self.findings.of_events(faults, number)
 
 
-def _parse_piece(
-    texts: Sequence[EventText], head: LheHead, tally: _Tally, findings: _Findings
-) -> tuple[EventTable | None, NDArray[np.int64]]:
-    """The events that can be read, if any, and their numbers; counts all of them."""
+def _check_lhe(path: Path, check: _Check) -> None:
+    """Check a Les Houches file, plain or compressed."""
+    with LheScanner(path) as scanner:
+        head = scanner.head
+        if head.version not in VERSIONS:
+            what = f"version = {head.version!r}: expected one of {', '.join(VERSIONS)}"
+            check.findings.of_file("warning", "version", what)
+        check.begin(head)
+        piece: list[EventText] = []
+        try:
+            for text in scanner:
+                piece.append(text)
+                if len(piece) == EVENTS_PER_CHECK:
+                    _check_texts(piece, head, check)
+                    piece = []
+        finally:
+            # What is whole before the damage is checked too.
+            _check_texts(piece, head, check)
+            check_totals(check.head, head.header, check.tally, check.findings)
+
+
+def _check_texts(texts: Sequence[EventText], head: LheHead, check: _Check) -> None:
+    """Check some events, those that cannot be read included."""
+    if check.tally.n_events == 0:
+        check.tolerance = _tolerance([text.particles for text in texts])
     events: list[list[float]] = []
     weights: list[list[float]] = []
     numbers: list[int] = []
-    for text in texts:
-        tally.n_events += 1
+    ids = head.weight_ids
+    for number, text in enumerate(texts, check.tally.n_events + 1):
         try:
             event = parse_event(text.particles)
-            weights.append(parse_weights(text, head.weight_ids))
+            weights.append(parse_weights(text, ids))
             events.append(event)
-            numbers.append(tally.n_events)
+            numbers.append(number)
         except EventFileError as error:
-            kind = str(error).rpartition(": ")[2]
-            findings.of_events("error", str(error), kind, 1, tally.n_events)
-    number = np.array(numbers, dtype=np.int64)
-    return (EventTable.of(events, weights) if events else None), number
+            check.findings.of_event("lines", str(error), number)
+    check.tally.n_events += len(texts)
+    for part in _parts(events):
+        check.events(EventTable.of(events[part], weights[part]), np.array(numbers[part]))
 
 
-def _check_totals(
-    head: LheHead, init: pylhe.LHEInit | None, tally: _Tally, findings: _Findings
-) -> None:
-    """What is said of the whole sample, against the events."""
-    notes = dict(read_notes(head.header.get("mlgen_notes", "")))
-    is_ours = _is_ours(head)
-    if tally.n_events == 0:
-        findings.of_file("error", "no events: expected at least one")
-    if is_ours and notes["n_events"] != str(tally.n_events):
-        findings.of_file(
-            "error", f"{tally.n_events} events: expected {notes['n_events']}, as the header notes"
-        )
-    if init is None or tally.n_weights == 0:
-        return
-    sigma, mean = _cross_section(init), tally.mean_weight
-    if abs(init.initInfo.weightingStrategy) == abs(WEIGHTS_IN_PB):
-        allowed = max(
-            WEIGHT_TOLERANCE * abs(sigma), 0.0 if is_ours else 5 * tally.mean_weight_error
-        )
-        if not abs(mean - sigma) <= allowed:
-            findings.of_file(
-                "error", f"mean of XWGTUP = {mean:.9g} pb: expected XSECUP, {sigma:.9g} pb"
-            )
-        largest = sum(process.unitWeight for process in init.procInfo)
-        if is_ours and not math.isclose(largest, tally.largest, rel_tol=WEIGHT_TOLERANCE):
-            findings.of_file(
-                "error", f"XMAXUP = {largest:.9g}: expected {tally.largest:.9g}, the largest weight"
-            )
-
-
-def _is_ours(head: LheHead) -> bool:
-    return "n_events" in dict(read_notes(head.header.get("mlgen_notes", "")))
-
-
-def _cross_section(init: pylhe.LHEInit) -> float:
-    return math.fsum(process.xSection for process in init.procInfo)
+def _parts(events: Sequence[Sequence[float]]) -> Iterator[slice]:
+    """Slices of events, each small enough for a table of MAX_ROWS."""
+    n_rows = [(len(event) - N_INFO) // N_COLUMNS for event in events]
+    start = longest = 0
+    for end, n in enumerate(n_rows):
+        longest = max(longest, n)
+        if (end + 1 - start) * longest > MAX_ROWS:
+            yield slice(start, end)
+            start, longest = end, n
+    if start < len(n_rows):
+        yield slice(start, len(n_rows))
 
 
 def _tolerance(texts: Sequence[str]) -> float:
