@@ -1,31 +1,24 @@
-"""The text of a Les Houches event file: its head, and its events.
+"""The head of a Les Houches event file.
 
-All of it is formatted here. With pylhe 2.1.0's objects writing events was the bottleneck (1e4
-events of six particles in a second of one core, at full precision, against 4.5e4 plain and 3e4
-compressed), and importing pylhe alone takes 0.6 s, as long as writing 2e4 events: it brings awkward,
-vector and sympy.
+It is formatted here: importing pylhe 2.1.0 for it takes 0.6 s, as long as writing 1e5 events; it
+brings awkward, vector and sympy.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
-import torch
-
 import mlgen
-from mlgen.core import EventBatch, SampleInfo, Variation
+from mlgen.core import SampleInfo, Variation
 from mlgen.errors import EventFileError
 from mlgen.events.writing import FileWeights
 
 PROCESS_ID = 1
 """LPRUP, the same for all events."""
-
-EVENTS_PER_TEXT = 512
-"""Text and numbers are exchanged in pieces so small that Python's garbage collector stays quiet."""
 
 CLOSING_TAG = b"</LesHouchesEvents>\n"
 END_OF_EVENT = b"</event>\n"
@@ -126,58 +119,3 @@ def _declare(parent: ElementTree.Element, variation: Variation) -> None:
     weight = ElementTree.SubElement(parent, "weight", attributes, id=variation.name)
     # Pythia 8.317 looks for the scales in the text, spelt like this.
     weight.text = f"muR={mu_r} muF={mu_f}"
-
-
-def format_events(
-    batch: EventBatch, factor: float, variations: Sequence[Variation] = ()
-) -> Iterator[str]:
-    """The text of the events of a batch, some thousands at a time.
-
-    Args:
-        batch: the events.
-        factor: XWGTUP over the weight of an event.
-        variations: what the further weights of the events are.
-    """
-    counts_text: dict[tuple[int, ...], str] = {}
-    openings = [f"<wgt id={quoteattr(variation.name)}>" for variation in variations]
-    for start in range(0, len(batch), EVENTS_PER_TEXT):
-        piece = batch.select(slice(start, start + EVENTS_PER_TEXT))
-        is_row = piece.pdg_id != 0
-        counts = torch.cat(
-            [piece.pdg_id[..., None], piece.status[..., None], piece.mothers, piece.colour], dim=-1
-        )
-        numbers = torch.cat([piece.momenta, piece.mass[..., None], piece.spin[..., None]], dim=-1)
-        rows = []
-        for key, (e, px, py, pz, mass, spin) in zip(
-            map(tuple, counts[is_row].tolist()), numbers[is_row].tolist(), strict=True
-        ):
-            # The same few hundred combinations of whole numbers come again and again.
-            text = counts_text.get(key)
-            if text is None:
-                text = counts_text[key] = " ".join(map(str, key))
-            rows.append(f"{text} {px!r} {py!r} {pz!r} {e!r} {mass!r} 0. {spin!r}")
-        lines = []
-        end = 0
-        for n_rows, further, weight, scale, alpha_em, alpha_s in zip(
-            is_row.sum(1).tolist(),
-            (factor * piece.variations).tolist(),
-            (factor * piece.weight).tolist(),
-            piece.scale.tolist(),
-            piece.alpha_em.tolist(),
-            piece.alpha_s.tolist(),
-            strict=True,
-        ):
-            first, end = end, end + n_rows
-            lines.append("<event>")
-            lines.append(f"{n_rows} {PROCESS_ID} {weight!r} {scale!r} {alpha_em!r} {alpha_s!r}")
-            lines += rows[first:end]
-            if openings:
-                lines.append("<rwgt>")
-                lines += [
-                    f"{opening}{value!r}</wgt>"
-                    for opening, value in zip(openings, further, strict=True)
-                ]
-                lines.append("</rwgt>")
-            lines.append("</event>")
-        lines.append("")
-        yield "\n".join(lines)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from isal import isal_zlib
+
 from mlgen.core import EventBatch, SampleInfo, Variation
 from mlgen.errors import EventFileError
+from mlgen.events.lhe_events import events_text
 from mlgen.events.lhe_scan import READ_BYTES, LheScanner
-from mlgen.events.lhe_text import CLOSING_TAG, END_OF_EVENT, format_events, head_text
+from mlgen.events.lhe_text import CLOSING_TAG, END_OF_EVENT, head_text
 from mlgen.events.writing import EventFileWriter, FileWeights, check_events
 
 GZIP_LEVEL = 1
-"""The digits of momenta do not compress: level 6 saves a tenth of the size for five times the time."""
+"""Of isal, which is three times as fast as zlib at its level 1, for a file that is 2 % smaller. The digits
+of momenta do not compress: zlib's level 6 saves a tenth of the size for ten times the time."""
 
 MEMBER_HEAD = struct.Struct("<4sIBBHccHI")
 """Of a gzip member, RFC 1952: magic, method and flags; time; two more; XLEN and one extra field, which holds the number of events."""
@@ -37,7 +40,7 @@ class LheEncoder:
 
     def __call__(self, events: EventBatch) -> bytes:
         check_events(events, len(self.variations))
-        text = "".join(format_events(events, self.factor, self.variations)).encode()
+        text = events_text(events, self.factor, [v.name for v in self.variations])
         return compressed(text, len(events)) if self.compress else text
 
 
@@ -82,7 +85,7 @@ class LheWriter(EventFileWriter[bytes]):
         checksum = 0
         with self.temporary.open("rb") as stream:
             while piece := stream.read(READ_BYTES):
-                checksum = zlib.crc32(piece, checksum)
+                checksum = isal_zlib.crc32(piece, checksum)
         if checksum != self._checksum:
             raise EventFileError(f"{self.path}: not what was written: the disk may be failing")
 
@@ -99,7 +102,7 @@ class LheWriter(EventFileWriter[bytes]):
 
     def _write(self, content: bytes) -> None:
         assert self._stream is not None
-        self._checksum = zlib.crc32(content, self._checksum)
+        self._checksum = isal_zlib.crc32(content, self._checksum)
         self._stream.write(content)
 
 
@@ -109,13 +112,13 @@ def compressed(text: bytes, n_events: int) -> bytes:
     It holds no name and no time: the bytes depend on the text alone. A file is a row of members, so
     that each can be made in another process.
     """
-    deflate = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    deflate = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
     return b"".join(
         [
             MEMBER_HEAD.pack(*MEMBER_START, n_events),
             deflate.compress(text),
             deflate.flush(),
-            MEMBER_END.pack(zlib.crc32(text), len(text) & 0xFFFFFFFF),
+            MEMBER_END.pack(isal_zlib.crc32(text), len(text) & 0xFFFFFFFF),
         ]
     )
 

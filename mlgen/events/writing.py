@@ -161,13 +161,11 @@ class EventFileWriter(ABC, Generic[PieceT]):
 
     def write(self, events: EventBatch) -> None:
         """Write events; up to a piece of them is held back until more come."""
-        n_waiting = sum(map(len, self._waiting))
-        check_events(events, len(self.info.variations), first=self._n_events + n_waiting + 1)
         pieces = list(in_pieces([*self._waiting, events]))
         is_whole = not pieces or len(pieces[-1]) == EVENTS_PER_PIECE
         self._waiting = [] if is_whole else [pieces.pop()]
         for piece in pieces:
-            self._append(self.encode(piece))
+            self._append(self._encoded(piece))
 
     def append(self, piece: PieceT) -> None:
         """Write a piece that `encode` made, after what was written before."""
@@ -225,8 +223,16 @@ class EventFileWriter(ABC, Generic[PieceT]):
 
     def _flush(self) -> None:
         for events in self._waiting:
-            self._append(self.encode(events))
+            self._append(self._encoded(events))
         self._waiting = []
+
+    def _encoded(self, events: EventBatch) -> PieceT:
+        try:
+            return self.encode(events)
+        except EventFileError:
+            # An encoder counts from the first event of a piece: say it with the number in the file.
+            check_events(events, len(self.info.variations), first=self._n_events + 1)
+            raise
 
     def _complete(self) -> None:
         self._flush()
@@ -270,13 +276,17 @@ def in_pieces(batches: Iterable[EventBatch]) -> Iterator[EventBatch]:
         start = 0
         while len(batch) - start >= EVENTS_PER_PIECE - n_waiting:
             end = start + EVENTS_PER_PIECE - n_waiting
-            yield EventBatch.concatenate([*waiting, batch.select(slice(start, end))])
+            yield _joined([*waiting, batch.select(slice(start, end))])
             waiting, n_waiting, start = [], 0, end
         if start < len(batch):
             waiting.append(batch.select(slice(start, None)))
             n_waiting += len(batch) - start
     if waiting:
-        yield EventBatch.concatenate(waiting)
+        yield _joined(waiting)
+
+
+def _joined(batches: list[EventBatch]) -> EventBatch:
+    return batches[0] if len(batches) == 1 else EventBatch.concatenate(batches)
 
 
 def check_info(info: SampleInfo) -> None:
