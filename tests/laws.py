@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from mlgen.campaign.worker import Task
+from mlgen.campaign.workers import Workers
 from mlgen.core import Amplitude, PhaseSpace, PhaseSpacePoints, Sampler
 from mlgen.phasespace.angles import AngleMap, Parent
 from mlgen.phasespace.invariants import RangeMap
@@ -371,3 +373,21 @@ def _random_points(phase_space: PhaseSpace, channel: Tensor) -> tuple[Tensor, Ph
         len(channel), phase_space.n_dim + phase_space.n_flat, generator=rng, dtype=torch.float64
     )
     return r, phase_space.forward(r, channel)
+
+
+def check_workers(workers: Workers, squares: Task[int]) -> None:
+    """Each chunk's result comes once, whatever the order; chunks are asked for one by one, in order."""
+    asked: list[int] = []
+
+    def indices() -> Iterator[int]:
+        for index in range(10, 210):
+            asked.append(index)
+            yield index
+
+    results = iter(workers.compute(squares, indices()))
+    found = [next(results)]
+    assert len(asked) < 100, "most chunks are not asked for before the first result"
+    found += results
+    assert sorted(found) == [(index, index**2) for index in range(10, 210)]
+    assert asked == list(range(10, 210))
+    assert list(workers.compute(squares, [])) == []
