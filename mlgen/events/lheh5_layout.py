@@ -1,0 +1,64 @@
+"""The layout of LHEH5 event files: an HDF5 file of a few tables (arXiv:1905.05120, 2309.13154).
+
+`init` and `procInfo` hold the numbers of the init block, `events` a row for each event, `particles`
+a row for each particle; an event's particles are the `nparticles` rows from `start` on. Columns are
+named by attributes. `xml/header` is the `<header>` that a Les Houches file would have, which pylhe
+reads as well.
+"""
+
+from __future__ import annotations
+
+VERSION = (2, 6, 0)
+"""That of pylhe 2.1.0: columns by name, weights in pb."""
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+
+INIT_COLUMNS = (
+    "beamA",
+    "beamB",
+    "energyA",
+    "energyB",
+    "PDFgroupA",
+    "PDFgroupB",
+    "PDFsetA",
+    "PDFsetB",
+    "weightingStrategy",
+    "numProcesses",
+)
+PROCESS_COLUMNS = ("procId", "npLO", "npNLO", "xSection", "error", "unitWeight")
+EVENT_COLUMNS = (
+    "pid",
+    "nparticles",
+    "start",
+    "trials",
+    "scale",
+    "fscale",
+    "rscale",
+    "aqed",
+    "aqcd",
+)
+"""The weights follow, the nominal one first."""
+NOMINAL = "NOMINAL"
+PARTICLE_COLUMNS = (
+    "id",
+    "status",
+    "mother1",
+    "mother2",
+    "color1",
+    "color2",
+    "px",
+    "py",
+    "pz",
+    "e",
+    "m",
+    "lifetime",
+    "spin",
+)
+
+UNIT_WEIGHTS_FLAG = "mlgenUnitWeights"
+"""Attribute of `init`: each weight is that of the others, the cross section, and stands for 1."""
+HEADER_CHECKSUM = "crc32"
+"""Attribute of `xml/header`, whose bytes HDF5 keeps without a checksum."""
+
+ROWS_PER_CHUNK = 1024
+"""Of `events`; twice as many of `particles`. Smaller files have chunks of their own size."""
