@@ -6,13 +6,13 @@ bytes; none of that is needed in an event file.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from mlgen.errors import EventFileError
@@ -104,8 +104,17 @@ def column_names(dataset: Any, default: Sequence[str]) -> tuple[str, ...]:
 
 
 def rows(dataset: Any, first: int, end: int) -> NDArray[np.float64]:
-    """Rows of a table as float64."""
-    return np.ascontiguousarray(dataset[first:end], dtype=np.float64)
+    """Rows of a table as float64.
+
+    Raises:
+        EventFileError: there are fewer.
+    """
+    found = np.ascontiguousarray(dataset[first:end], dtype=np.float64)
+    if len(found) != end - first:
+        raise EventFileError(
+            f"{dataset.file.filename}: {dataset.name[1:]}: {len(dataset)} rows: expected {end}"
+        )
+    return found
 
 
 def text(path: Path, file: Any, name: str) -> str:
@@ -129,7 +138,7 @@ def text(path: Path, file: Any, name: str) -> str:
         )
     found: bytes = dataset[()]
     checksum = dataset.attrs.get(HEADER_CHECKSUM)
-    if checksum is not None and int(checksum) != zlib.crc32(found):
+    if checksum is not None and int(checksum) != isal_zlib.crc32(found):
         raise EventFileError(f"{path}: {name}: its checksum is wrong: the file is damaged")
     return found.decode()
 

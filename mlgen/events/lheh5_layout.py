@@ -57,6 +57,9 @@ PARTICLE_COLUMNS = (
 
 UNIT_WEIGHTS_FLAG = "mlgenUnitWeights"
 """Attribute of `init`: each weight is that of the others, the cross section, and stands for 1."""
+LAST_BITS = "mlgenLastBits"
+"""Beside that attribute, (n, n_variations) of int8: what to add to the bits of a variation over the
+cross section, to have the one that was written."""
 HEADER_CHECKSUM = "crc32"
 """Attribute of `xml/header`, whose bytes HDF5 keeps without a checksum."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from mlgen.core import EventBatch
@@ -22,7 +23,7 @@ from mlgen.events.lheh5_datasets import (
     table,
 )
 from mlgen.events.lheh5_head import read_head
-from mlgen.events.lheh5_layout import EVENT_COLUMNS, NOMINAL, PARTICLE_COLUMNS
+from mlgen.events.lheh5_layout import EVENT_COLUMNS, LAST_BITS, NOMINAL, PARTICLE_COLUMNS
 from mlgen.events.reading import EventFileReader
 from mlgen.events.writing import EVENTS_PER_PIECE
 
@@ -54,6 +55,7 @@ class Lheh5Reader(EventFileReader):
             with reporting(self.path):
                 weight_names = self._open_tables()
                 found = read_head(self.path, self._file, weight_names)
+                self._last_bits = self._open_last_bits(found.unit_pb, len(weight_names))
             self.head, self._unit_pb = found.lhe, found.unit_pb
             self.info = sample_info(self.path, self.head)
         except BaseException:
@@ -91,7 +93,7 @@ class Lheh5Reader(EventFileReader):
         """The CRC-32 of so many first rows of tables of these names.
 
         Raises:
-            EventFileError: there are fewer, or the file is damaged.
+            EventFileError: the file is damaged.
         """
         found = {}
         for name, n in n_rows.items():
@@ -100,7 +102,7 @@ class Lheh5Reader(EventFileReader):
                 dataset = self._file[name]
                 for first in range(0, n, EVENTS_PER_PIECE):
                     end = min(first + EVENTS_PER_PIECE, n)
-                    checksum = zlib.crc32(rows(dataset, first, end), checksum)
+                    checksum = isal_zlib.crc32(dataset[first:end], checksum)
             found[name] = checksum
         return found
 
@@ -129,6 +131,18 @@ class Lheh5Reader(EventFileReader):
         self._weight_columns = [column[name] for name in weights]
         self._particle_columns = [particle_names.index(name) for name in PARTICLE_COLUMNS]
         return weights
+
+    def _open_last_bits(self, unit_pb: float | None, n_weights: int) -> Any:
+        """The table of LAST_BITS, None where there is none."""
+        if unit_pb is None or not n_weights:
+            return None
+        found = table(self.path, self._file, LAST_BITS)
+        if found.shape != (self.n_events, n_weights) or found.dtype != np.int8:
+            raise EventFileError(
+                f"{self.path}: {LAST_BITS}: of shape {found.shape} and type {found.dtype}: "
+                f"expected {(self.n_events, n_weights)} of int8"
+            )
+        return found
 
     def _ranges(
         self, events: NDArray[np.float64], first: int, end: int
@@ -178,6 +192,10 @@ class Lheh5Reader(EventFileReader):
                 )
             info[:, 2] = 1.0
             weights = weights / self._unit_pb
+            if self._last_bits is not None:
+                with reporting(self.path):
+                    missed = rows(self._last_bits, first, first + len(events)).astype(np.int64)
+                weights = (weights.view(np.int64) + missed).view(np.float64)
         if self._particle_columns != list(range(N_COLUMNS)):
             particles = particles[:, self._particle_columns]
         n_max = int(n_particles.max())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 import mlgen
@@ -28,6 +28,7 @@ from mlgen.events.lheh5_layout import (
     EVENT_COLUMNS,
     HEADER_CHECKSUM,
     INIT_COLUMNS,
+    LAST_BITS,
     NOMINAL,
     PARTICLE_COLUMNS,
     PROCESS_COLUMNS,
@@ -46,6 +47,8 @@ from mlgen.events.writing import (
 
 FORMAT_OF_HDF5 = ("v110", "v110")
 """HDF5 1.10: the first in which all that describes the data has checksums."""
+MAX_MISSED = 1
+"""Units in the last place: one rounding of a product, one of a quotient."""
 SPARE_BYTES = 1 << 16
 """Reserved beyond the data for what HDF5 notes of them, some 100 bytes a chunk."""
 
@@ -58,6 +61,8 @@ class Lheh5Piece:
     """(n, n_columns), EVENT_COLUMNS and the weights."""
     particles: NDArray[np.float64]
     """(n_rows, 13), PARTICLE_COLUMNS."""
+    last_bits: NDArray[np.int8]
+    """(n, n_variations), LAST_BITS; (n, 0) where weights do not stand for 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,17 +103,30 @@ class Lheh5Encoder:
             events.alpha_s,
             self.factor * events.weight,
         ]
-        rows = torch.cat([torch.stack(columns, dim=1), self._in_pb(events.variations)], dim=1)
+        in_pb = self.factor * events.variations
+        rows = torch.cat([torch.stack(columns, dim=1), in_pb], dim=1)
         if not bool(rows.isfinite().all()):
             raise EventFileError(
                 f"weights times {self.factor} pb: expected finite numbers in pb in an LHEH5 file"
             )
-        return Lheh5Piece(events=rows.cpu().numpy(), particles=particles)
+        return Lheh5Piece(
+            events=rows.cpu().numpy(),
+            particles=particles,
+            last_bits=self._last_bits(events.variations, in_pb).cpu().numpy(),
+        )
 
-    def _in_pb(self, variations: torch.Tensor) -> torch.Tensor:
-        in_pb = self.factor * variations
-        # The reader divides: what it finds must give the same bits again when it is written.
-        return self.factor * (in_pb / self.factor) if self.is_unit else in_pb
+    def _last_bits(self, variations: torch.Tensor, in_pb: torch.Tensor) -> torch.Tensor:
+        """By how many units in the last place dividing by the factor misses the variations."""
+        if not self.is_unit:
+            return torch.empty(len(variations), 0, dtype=torch.int8)
+        found = (in_pb / self.factor).view(torch.int64)
+        missed = variations.to(torch.float64).view(torch.int64) - found
+        if bool((missed.abs() > MAX_MISSED).any()):
+            raise EventFileError(
+                f"variations times {self.factor} pb: expected numbers that float64 holds in an "
+                f"LHEH5 file"
+            )
+        return missed.to(torch.int8)
 
 
 class Lheh5Writer(EventFileWriter[Lheh5Piece]):
@@ -140,7 +158,8 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
         self._n_rows = 0
         self._n_max = 0
         self._remainder = np.empty((0, len(PARTICLE_COLUMNS)))
-        self._checksums = {"events": 0, "particles": 0}
+        self._tables: dict[str, Any] = {}
+        self._checksums: dict[str, int] = {}
 
     def _begin(self) -> None:
         import h5py
@@ -157,14 +176,18 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
             dataset = self._file.create_group("xml").create_dataset(
                 "header", data=np.array(header, dtype=kind), dtype=kind, track_times=False
             )
-            dataset.attrs[HEADER_CHECKSUM] = zlib.crc32(header)
+            dataset.attrs[HEADER_CHECKSUM] = isal_zlib.crc32(header)
             n_rows = min(ROWS_PER_CHUNK, self.weights.n_events)
-            self._make_table("events", self._columns, n_rows)
-            self._make_table("particles", PARTICLE_COLUMNS, 2 * n_rows)
+            self._tables["events"] = self._make_table("events", self._columns, n_rows)
+            self._tables["particles"] = self._make_table("particles", PARTICLE_COLUMNS, 2 * n_rows)
+            if self._is_unit and self.info.variations:
+                names = [variation.name for variation in self.info.variations]
+                self._tables[LAST_BITS] = self._make_table(LAST_BITS, names, n_rows, np.int8)
+            self._checksums = dict.fromkeys(self._tables, 0)
 
     def _put(self, piece: Lheh5Piece) -> int:
-        rows_per_chunk = self._file["particles"].chunks[0]
-        self._reserve(piece.events.nbytes + piece.particles.nbytes)
+        rows_per_chunk = self._tables["particles"].chunks[0]
+        self._reserve(piece.events.nbytes + piece.particles.nbytes + piece.last_bits.nbytes)
         events = piece.events.copy()
         events[:, EVENT_COLUMNS.index("start")] += self._n_rows
         n_per_event = events[:, EVENT_COLUMNS.index("nparticles")]
@@ -172,6 +195,8 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
         n_whole = len(particles) // rows_per_chunk * rows_per_chunk
         with _hdf5_errors():
             self._extend("events", events)
+            if LAST_BITS in self._tables:
+                self._extend(LAST_BITS, piece.last_bits)
             if n_whole:
                 self._extend("particles", particles[:n_whole])
         self._remainder = particles[n_whole:]
@@ -187,7 +212,8 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
 
     def _verify(self) -> None:
         with Lheh5Reader(self.temporary) as reader:
-            found = reader.checksums({"events": self._n_events, "particles": self._n_rows})
+            n_rows = dict.fromkeys(self._checksums, self._n_events) | {"particles": self._n_rows}
+            found = reader.checksums(n_rows)
         if found != self._checksums:
             raise EventFileError(f"{self.path}: not what was written: the disk may be failing")
 
@@ -220,7 +246,13 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
         if self._is_unit:
             dataset.attrs[UNIT_WEIGHTS_FLAG] = 1
 
-    def _make_table(self, name: str, columns: Sequence[str], rows_per_chunk: int) -> Any:
+    def _make_table(
+        self,
+        name: str,
+        columns: Sequence[str],
+        rows_per_chunk: int,
+        dtype: type[np.generic] = np.float64,
+    ) -> Any:
         """An empty table with named columns; of a single row, without an axis for it, if 0."""
         import h5py
 
@@ -231,7 +263,7 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
             shape=(0, n_columns) if grows else (n_columns,),
             maxshape=(None, n_columns) if grows else None,
             chunks=(rows_per_chunk, n_columns) if grows else (n_columns,),
-            dtype=np.float64,
+            dtype=dtype,
             fletcher32=True,
             track_times=False,
         )
@@ -240,12 +272,12 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
             dataset.attrs.create(attribute, list(columns), dtype=h5py.string_dtype())
         return dataset
 
-    def _extend(self, name: str, rows: NDArray[np.float64]) -> None:
-        dataset = self._file[name]
+    def _extend(self, name: str, rows: NDArray[Any]) -> None:
+        dataset = self._tables[name]
         first = len(dataset)
         dataset.resize(first + len(rows), axis=0)
         dataset[first:] = rows
-        self._checksums[name] = zlib.crc32(rows, self._checksums[name])
+        self._checksums[name] = isal_zlib.crc32(rows, self._checksums[name])
 
     def _seal(self) -> None:
         """Write what is still missing, and close the HDF5 file, which is then one."""
@@ -257,7 +289,8 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
                     self._extend("particles", self._remainder)
                 # Readers in C++ take n_max rows for each event, from the first one on; rows that
                 # were never written take no space.
-                file["particles"].resize(len(file["events"]) * self._n_max, axis=0)
+                n_events = len(self._tables["events"])
+                self._tables["particles"].resize(n_events * self._n_max, axis=0)
                 processes = self._make_table("procInfo", PROCESS_COLUMNS, 1)
                 cross_section = self.info.cross_section_pb
                 largest = abs(cross_section) if self._is_unit else self.weights.largest
@@ -281,8 +314,9 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
         Raises:
             OSError: there is no room.
         """
-        waiting = self._file["particles"].chunks[0] * self._remainder.itemsize * 13
-        end = self._file.id.get_filesize() + 2 * waiting + n_bytes + SPARE_BYTES
+        # A last chunk of each table is written as a whole, however few its rows are.
+        chunks = [np.prod(table.chunks) * table.dtype.itemsize for table in self._tables.values()]
+        end = self._file.id.get_filesize() + int(sum(chunks)) + n_bytes + SPARE_BYTES
         if end <= self._reserved or not hasattr(os, "posix_fallocate"):
             return
         try:
