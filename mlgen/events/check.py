@@ -39,17 +39,16 @@ from mlgen.events.check_rules import (
 )
 from mlgen.events.check_totals import Tally, check_totals, mass_faults
 from mlgen.events.check_view import View
-from mlgen.events.lhe_reader import read_notes
-from mlgen.events.lhe_scan import (
+from mlgen.events.lhe_numbers import (
     N_COLUMNS,
     N_INFO,
     EventTable,
     EventText,
-    LheHead,
-    LheScanner,
     parse_event,
     parse_weights,
 )
+from mlgen.events.lhe_reader import read_notes
+from mlgen.events.lhe_scan import LheHead, LheScanner
 
 KINEMATIC_TOLERANCE = 1e-9
 """What momentum sums and mass shells may miss, relative to the energies that enter, in a file of

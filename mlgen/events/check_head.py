@@ -15,7 +15,7 @@ from mlgen.core import Variation
 from mlgen.errors import EventFileError
 from mlgen.events.check_findings import Fault, Findings, Mask, Severity
 from mlgen.events.check_view import View
-from mlgen.events.lhe_scan import EventTable
+from mlgen.events.lhe_numbers import EventTable
 
 WEIGHT_TOLERANCE = 1e-6
 """What a weight may miss of what it is compared with, for rounding in print."""

@@ -15,7 +15,7 @@ from particle.pdgid import three_charge
 
 from mlgen.events.check_findings import Fault, Mask
 from mlgen.events.check_view import INCOMING, OUTGOING, RESONANCE, View
-from mlgen.events.lhe_scan import MAX_WHOLE, EventTable
+from mlgen.events.lhe_numbers import MAX_WHOLE, EventTable
 
 STATUSES = (INCOMING, OUTGOING, RESONANCE, -2, 3, -9)
 UNKNOWN = -1

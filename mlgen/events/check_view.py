@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlgen.events.check_findings import Fault, Mask, Severity
-from mlgen.events.lhe_scan import EventTable
+from mlgen.events.lhe_numbers import EventTable
 
 INCOMING, OUTGOING, RESONANCE = -1, 1, 2
 

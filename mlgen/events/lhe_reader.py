@@ -13,15 +13,8 @@ import torch
 
 from mlgen.core import BeamInfo, EventBatch, SampleInfo
 from mlgen.errors import EventFileError
-from mlgen.events.lhe_scan import (
-    MAX_WHOLE,
-    EventTable,
-    EventText,
-    LheHead,
-    LheScanner,
-    parse_event,
-    parse_weights,
-)
+from mlgen.events.lhe_numbers import MAX_WHOLE, EventTable, EventText, parse_event, parse_weights
+from mlgen.events.lhe_scan import LheHead, LheScanner
 from mlgen.events.lhe_text import OWN_ELEMENTS, WRITERS_NOTES
 from mlgen.events.reading import EventFileReader
 from mlgen.events.writing import EVENTS_PER_PIECE, UNIT_WEIGHTS

@@ -11,7 +11,8 @@ from typing import Any
 
 from mlgen.core import Variation
 from mlgen.errors import EventFileError
-from mlgen.events.lhe_scan import MAX_WHOLE, LheHead, LheScanner
+from mlgen.events.lhe_numbers import MAX_WHOLE
+from mlgen.events.lhe_scan import LheHead, LheScanner
 from mlgen.events.lheh5_datasets import column_names, rows, table, text
 from mlgen.events.lheh5_layout import INIT_COLUMNS, PROCESS_COLUMNS, UNIT_WEIGHTS_FLAG
 from mlgen.events.writing import UNIT_WEIGHTS

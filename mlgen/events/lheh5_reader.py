@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from mlgen.core import EventBatch
 from mlgen.errors import EventFileError
+from mlgen.events.lhe_numbers import MAX_PARTICLES, N_COLUMNS, N_INFO, EventTable
 from mlgen.events.lhe_reader import events_of, sample_info
-from mlgen.events.lhe_scan import MAX_PARTICLES, N_COLUMNS, N_INFO, EventTable, LheHead
+from mlgen.events.lhe_scan import LheHead
 from mlgen.events.lheh5_datasets import (
     CACHE_BYTES,
     check_is_filled,

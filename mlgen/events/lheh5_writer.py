@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import mlgen
 from mlgen.core import EventBatch, SampleInfo, Variation
 from mlgen.errors import EventFileError
-from mlgen.events.lhe_scan import MAX_WHOLE
+from mlgen.events.lhe_numbers import MAX_WHOLE
 from mlgen.events.lhe_text import PROCESS_ID, header_text
 from mlgen.events.lheh5_layout import (
     EVENT_COLUMNS,
