@@ -30,9 +30,13 @@ def test_a_run_waits_only_for_what_every_run_uses() -> None:
     assert imported_by("import mlgen.api, mlgen.show") <= ALL_RUNS_NEED
 
 
+def test_a_check_waits_for_no_library_of_event_files() -> None:
+    assert imported_by("import mlgen.events.check") <= {*ALL_RUNS_NEED, "particle"}
+
+
 def test_the_tests_above_notice_a_heavy_import() -> None:
     assert "torch" in imported_by("import mlgen; mlgen.run")
-    assert "pylhe" in imported_by("import mlgen.events.check")
+    assert "particle" in imported_by("import mlgen.events.check")
 
 
 def test_a_run_collects_garbage_again_but_not_among_what_it_imported() -> None:

@@ -108,6 +108,8 @@ class Head:
     """What the columns of `EventTable.weights` are."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Of the files that mlgen wrote: the notes in their header."""
+    counts_trials: bool = False
+    """Whether the cross section is the sum of weights over that of trials, not over that of events."""
 
     @property
     def is_ours(self) -> bool:

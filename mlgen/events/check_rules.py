@@ -23,6 +23,9 @@ UNKNOWN = -1
 UNKNOWN_SPIN = 9
 LARGEST_COUPLING = 10.0
 
+FREE_NUMBERS = ((51, 60), (81, 100), (5_000_000, 8_999_999), (9_000_000, 9_000_999))
+"""|IDUP| that models give to particles of their own: particle 1.1.0 reads a charge from the digits."""
+
 N_COMMON = 64
 """|IDUP| below this is looked up at once."""
 
@@ -273,5 +276,8 @@ def _common_charges() -> tuple[NDArray[np.int64], Mask]:
 
 
 def _three_charge(pdg_id: int) -> int | None:
+    """Three times the charge, None where the number does not tell."""
+    if any(first <= abs(pdg_id) <= last for first, last in FREE_NUMBERS):
+        return None
     charge: int | None = three_charge(pdg_id) if pdg_id else 0
     return charge

@@ -181,12 +181,17 @@ def _check_weights(head: Head, init: InitBlock, tally: Tally, findings: Findings
         allowed = max(
             WEIGHT_TOLERANCE * abs(sigma), 0.0 if head.is_ours else SIGMAS * tally.mean_error
         )
-        if not abs(mean - sigma) <= allowed:
+        if not (head.counts_trials or abs(mean - sigma) <= allowed):
             what = f"mean of XWGTUP = {mean:.9g} pb: expected XSECUP, {sigma:.9g} pb"
             findings.of_file("error", "cross_section", what)
-    elif abs(init.strategy) == UNWEIGHTED and head.is_ours and sigma < 0:
-        what = f"XSECUP = {sigma:.9g} with IDWTUP = {init.strategy}: expected a positive one"
-        findings.of_file("error", "cross_section", what)
+    elif abs(init.strategy) == UNWEIGHTED:
+        if init.strategy > 0 and sigma < 0:
+            what = f"XSECUP = {sigma:.9g} with IDWTUP = {init.strategy}: expected a positive one"
+            findings.of_file("error", "cross_section", what)
+        if tally.smallest != tally.largest:
+            sizes = f"{tally.smallest!r} to {tally.largest!r}"
+            what = f"weights from {sizes} with IDWTUP = {init.strategy}: expected one size"
+            findings.of_file("error", "unit_weight", what)
     if not head.is_ours:
         return
     largest = sum(process.largest for process in init.processes)
