@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import signal
 import sys
 import threading
@@ -217,18 +218,34 @@ def list_command(debug: Debug = False) -> None:
 
 @app.command("check")
 def check_command(
-    file: Annotated[Path, typer.Argument(help="An event file: .lhe or .lhe.gz.")],
+    file: Annotated[Path, typer.Argument(help="An event file: .lhe, .lhe.gz or .lheh5.")],
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the report as JSON; docs/event_files.md has its keys."),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Validate an event file: structure, kinematics, colour lines, charges, weights, counts.
 
+    Where a run.json beside it has its checksum, that is compared too.
+
     Exit codes: 0 the file is good; 7 it is not.
+
+    Examples:
+
+      mlgen check runs/pp_to_eej/events.lhe.gz
+
+      mlgen check events.lheh5 --json > report.json
     """
-    from mlgen import show
     from mlgen.events.check import check_file
 
     report = check_file(file)
-    typer.echo(show.show_check(report))
+    if as_json:
+        typer.echo(json.dumps(report.to_table(), indent=2, allow_nan=False))
+    else:
+        from mlgen import show
+
+        typer.echo(show.show_check(report))
     if not report.is_good:
         raise typer.Exit(EventFileError.exit_code)
 

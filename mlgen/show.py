@@ -161,14 +161,21 @@ def _show_variations(info: SampleInfo, events: EventBatch) -> list[tuple[str, st
 
 
 def show_check(report: CheckReport) -> str:
-    """The findings of a check, the worst first."""
-    lines = [f"{report.path}: {report.n_events} events, {report.cross_section_pb:.6g} pb"]
+    """What a check found, the errors first."""
+    weights = f"IDWTUP = {report.weighting_strategy}, mean {report.mean_weight:.6g}"
+    rows = [
+        ("file", str(report.path)),
+        ("events", str(report.n_events)),
+        ("cross section", f"{report.cross_section_pb:.6g} pb"),
+        ("weights", f"{weights}, Kish effective size {report.kish_effective_size:.6g}"),
+        ("checksum", f"{report.checksum} (run.json beside the file)"),
+    ]
     for finding in report.findings:
         where = f"event {finding.first_event}: " if finding.first_event else ""
         times = f" (in {finding.n_events} events)" if finding.n_events > 1 else ""
-        lines.append(f"  {finding.severity}: {where}{finding.what}{times}")
-    lines.append("good" if report.is_good else "not good")
-    return "\n".join(lines)
+        rows.append((finding.severity, f"{finding.kind}: {where}{finding.what}{times}"))
+    rows.append(("verdict", "good" if report.is_good else "not good"))
+    return _table(rows)
 
 
 def _name(pdg_id: int) -> str:
