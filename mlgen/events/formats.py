@@ -51,6 +51,11 @@ class EventFormat:
     reader: MakeReader
 
 
+def format_names() -> tuple[str, ...]:
+    """The ends of the names of files of all registered formats."""
+    return tuple(sorted(entry.name for entry in entry_points(group=GROUP)))
+
+
 def open_writer(path: Path, info: SampleInfo, weights: FileWeights) -> EventFileWriter[Any]:
     """A writer of the format that the name of the file asks for.
 

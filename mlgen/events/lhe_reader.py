@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from mlgen.events.lhe_numbers import MAX_WHOLE, EventTable, EventText, parse_eve
 from mlgen.events.lhe_scan import LheHead, LheScanner
 from mlgen.events.lhe_text import OWN_ELEMENTS, WRITERS_NOTES
 from mlgen.events.reading import EventFileReader
-from mlgen.events.writing import EVENTS_PER_PIECE, UNIT_WEIGHTS
+from mlgen.events.writing import UNIT_WEIGHTS
 
 if TYPE_CHECKING:
     import pylhe
@@ -40,10 +39,13 @@ class LheReader(EventFileReader):
 
     def __iter__(self) -> Iterator[EventBatch]:
         n_events = 0
-        texts = iter(self._scanner)
-        while piece := list(islice(texts, EVENTS_PER_PIECE)):
-            yield _parse(self.path, piece, self._scanner.head.weight_ids, first=n_events + 1)
-            n_events += len(piece)
+        for piece in self._scanner.pieces():
+            table = piece.table
+            if table is None:
+                weight_ids = self._scanner.head.weight_ids
+                table = parse_texts(self.path, piece.texts, weight_ids, first=n_events + 1)
+            yield events_of(self.path, table, first=n_events + 1)
+            n_events += len(table.info)
 
     def close(self) -> None:
         self._scanner.close()
@@ -100,10 +102,14 @@ def read_notes(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((key, value) for key, _, value in lines)
 
 
-def _parse(
+def parse_texts(
     path: Path, texts: Sequence[EventText], weight_ids: tuple[str, ...], first: int
-) -> EventBatch:
-    """The events of these texts; `path` and the number of the first one are for the message."""
+) -> EventTable:
+    """The numbers of these events; `path` and the number of the first one are for the message.
+
+    Raises:
+        EventFileError: the first event that is not what it should be.
+    """
     events, weights = [], []
     for text in texts:
         try:
@@ -111,7 +117,7 @@ def _parse(
             events.append(parse_event(text.particles))
         except EventFileError as error:
             raise EventFileError(f"{path}: event {first + len(events)}: {error}") from None
-    return events_of(path, EventTable.of(events, weights), first)
+    return EventTable.of(events, weights)
 
 
 def events_of(path: Path, table: EventTable, first: int) -> EventBatch:
@@ -121,11 +127,13 @@ def events_of(path: Path, table: EventTable, first: int) -> EventBatch:
         EventFileError: a number that must be whole is not.
     """
     counts = table.particles[..., :6]
-    broken = (np.abs(counts) > MAX_WHOLE) | (counts != np.floor(counts))
+    with np.errstate(invalid="ignore"):
+        rounded = counts.astype(np.int64)
+    broken = (rounded != counts) | (np.abs(rounded) > MAX_WHOLE)
     if bool(broken.any()):
         number = first + int(broken.any((1, 2)).argmax())
         raise EventFileError(f"{path}: event {number}: expected whole numbers in columns 1 to 6")
-    whole = torch.from_numpy(counts.astype(np.int64))
+    whole = torch.from_numpy(rounded)
     info, particles = torch.from_numpy(table.info), torch.from_numpy(table.particles)
     return EventBatch(
         pdg_id=whole[..., 0],

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from pathlib import Path
@@ -21,9 +20,11 @@ import numpy as np
 
 from mlgen.core import Variation
 from mlgen.errors import EventFileError
-from mlgen.events.lhe_numbers import EventText
+from mlgen.events.lhe_numbers import EventTable, EventText
+from mlgen.events.lhe_quick import CLOSING, OPENING, quick_table
 
-READ_BYTES = 1 << 18
+READ_BYTES = 1 << 20
+END_OF_INIT = b"</init>\n"
 MAX_BYTES_WITHOUT_EVENT = 1 << 26
 """A head or an event longer than this is refused, so that no file can fill the memory."""
 
@@ -49,6 +50,14 @@ class LheHead:
         return tuple(variation.name for variation in self.variations)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventPiece:
+    """Some events that follow one another: either their texts or their numbers."""
+
+    texts: tuple[EventText, ...] = ()
+    table: EventTable | None = None
+
+
 class LheScanner:
     """An open event file: `head`, and iteration over the text of its events.
 
@@ -70,13 +79,19 @@ class LheScanner:
         self._version = ""
         self._header: dict[str, str] = {}
         self._init: tuple[str, ...] | None = None
-        self._events: deque[EventText] = deque()
+        self._events: list[EventText] = []
         self._group = ""
         self._variations: list[Variation] = []
         self._weight_ids: list[str] = []
         self._weights: list[str] = []
+        self._rest = b""
+        self._n_parsed = 0
+        self._end_of_element = -1
+        self._ends_line = False
+        self._n_lines_passed = 0
         self._bytes_without_event = 0
         self._is_complete = False
+        self._failure: EventFileError | None = None
         self._parser = expat.ParserCreate()
         self._parser.buffer_text = True
         self._parser.buffer_size = 1 << 16
@@ -94,8 +109,11 @@ class LheScanner:
         if is_gzip:
             self._stream = gzip.GzipFile(fileobj=self._raw, mode="rb")
         try:
-            while self._init is None and self._feed():
-                pass
+            while self._init is None and not self._is_complete:
+                if len(self._rest) < READ_BYTES:
+                    self._rest += self._read()
+                end = self._rest.find(END_OF_INIT) + len(END_OF_INIT)
+                self._parse(end if end >= len(END_OF_INIT) else len(self._rest))
             if self._init is None:
                 raise EventFileError(f"{path}: no <init> block: expected one before the events")
         except BaseException:
@@ -125,42 +143,90 @@ class LheScanner:
         self._raw.close()
 
     def __iter__(self) -> Iterator[EventText]:
-        more, failure = True, None
-        while more:
-            yield from self._handed_out()
+        for piece in self._pieces(self._feed):
+            yield from piece.texts
+
+    def pieces(self) -> Iterator[EventPiece]:
+        """The events in pieces of some thousands, as numbers wherever their text is plain.
+
+        An alternative to iteration over their texts: a file can be gone through once.
+        """
+        return self._pieces(self._pass)
+
+    def _pieces(self, go_on: Callable[[], EventTable | None]) -> Iterator[EventPiece]:
+        failure: EventFileError | None = None
+        while failure is None and not self._is_complete:
+            table = None
             try:
-                more = self._feed()
+                table = go_on()
             except EventFileError as error:
-                more, failure = False, error
-        # What is whole before the damage is handed out before the damage is reported.
-        yield from self._handed_out()
+                failure = error
+            # What is whole before the damage is handed out before the damage is reported.
+            if self._events:
+                yield EventPiece(texts=tuple(self._events))
+                self._events.clear()
+            if table is not None:
+                yield EventPiece(table=table)
         if failure is not None:
             raise failure
 
-    def _handed_out(self) -> Iterator[EventText]:
-        while self._events:
-            yield self._events.popleft()
+    def _pass(self) -> EventTable | None:
+        """Go on; the table of the events that were passed without expat, if any were."""
+        if len(self._rest) < READ_BYTES:
+            self._rest += self._read()
+        end = self._rest.rfind(CLOSING) + len(CLOSING)
+        if end >= len(CLOSING) and self._is_at_event():
+            content = self._rest[:end]
+            table = quick_table(content, self.head.weight_ids)
+            if table is not None:
+                self._rest = self._rest[end:]
+                self._n_lines_passed += content.count(b"\n")
+                self._bytes_without_event = 0
+                return table
+        # All of it where no event ends: it may be endless.
+        self._parse(end if end >= len(CLOSING) else len(self._rest))
+        return None
 
-    def _feed(self) -> bool:
-        """Parse the next piece of the file; whether there was one."""
-        if self._is_complete:
-            return False
+    def _feed(self) -> None:
+        self._rest += self._read()
+        self._parse(len(self._rest))
+
+    def _is_at_event(self) -> bool:
+        """Whether an element and its line have just ended, and the rest is an event beside it."""
+        has_ended = self._n_parsed == self._end_of_element and self._ends_line
+        return has_ended and self._rest.startswith(OPENING)
+
+    def _read(self) -> bytes:
+        """The next bytes of the text; none at its end."""
+        if self._failure is not None:
+            raise self._failure
+        parts: list[bytes] = []
+        n_bytes = 0
         try:
             # read1 hands out what can be decompressed before it reports that the rest is missing.
-            piece = self._stream.read1(READ_BYTES)
-        except EOFError as error:
-            raise EventFileError(
-                f"{self.path}: truncated: the compressed data end early"
-            ) from error
+            while n_bytes < READ_BYTES and (part := self._stream.read1(READ_BYTES - n_bytes)):
+                parts.append(part)
+                n_bytes += len(part)
+        except EOFError:
+            self._failure = EventFileError(f"{self.path}: truncated: the compressed data end early")
         except (OSError, zlib.error) as error:
-            raise EventFileError(f"{self.path}: cannot be read: {error}") from error
-        self._bytes_without_event += len(piece)
+            self._failure = EventFileError(f"{self.path}: cannot be read: {error}")
+        if self._failure is not None and not parts:
+            raise self._failure
+        self._bytes_without_event += n_bytes
+        return b"".join(parts)
+
+    def _parse(self, end: int) -> None:
+        """Let expat have the rest up to here; nothing, where there is nothing more to come."""
+        piece, self._rest = self._rest[:end], self._rest[end:]
         self._is_complete = not piece
+        self._n_parsed += len(piece)
+        self._ends_line = piece.endswith(b"\n")
         n_waiting = len(self._events)
         try:
             self._parser.Parse(piece, self._is_complete)
         except expat.ExpatError as error:
-            where = f"{self.path}: line {error.lineno}"
+            where = f"{self.path}: line {error.lineno + self._n_lines_passed}"
             if self._is_complete:
                 inside = f"<{self._elements[-1]}>" if self._elements else "the file's first tag"
                 raise EventFileError(f"{where}: truncated: it ends inside {inside}") from error
@@ -171,7 +237,6 @@ class LheScanner:
         elif self._bytes_without_event > MAX_BYTES_WITHOUT_EVENT:
             limit = MAX_BYTES_WITHOUT_EVENT >> 20
             raise EventFileError(f"{self.path}: {limit} MiB without an event: refused")
-        return not self._is_complete
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         if not self._elements and tag != "LesHouchesEvents":
@@ -227,6 +292,8 @@ class LheScanner:
             elif not self._has_children:
                 self._header[tag] = text
         self._elements.pop()
+        if len(self._elements) == 1:
+            self._end_of_element = self._parser.CurrentByteIndex + len(f"</{tag}>\n")
 
     def _is_wanted(self) -> bool:
         """Whether text stands directly in an event, the init block or an element of the header."""
