@@ -28,7 +28,7 @@ from mlgen.card_files import find_card, read_card
 from mlgen.core import EventBatch, random_stream
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.adapt import adapt_grid
-from mlgen.integration.generate import generate
+from mlgen.integration.generate import EventSource, generate
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.integrator import Aids, integrate
 from mlgen.integration.proposal import Proposal, channel_weight, draw
@@ -200,14 +200,14 @@ def unweighted_events(card_name: str, *overrides: str) -> EventBatch:
     chosen = integrate(
         process.integrand, card, Aids(progress=SilentProgress(), clock=StepClock())
     ).chosen
-    made = generate(
-        process.integrand,
-        chosen.proposal_for(weighted=False),
-        chosen.measured,
-        process.picker,
-        card.run,
-        SilentProgress(),
+    source = EventSource(
+        integrand=process.integrand,
+        pick=process.picker,
+        proposal=chosen.proposal_for(weighted=False),
+        w_max=chosen.measured.w_max,
+        run=card.run,
     )
+    made = generate(source, chosen.measured, SilentProgress())
     return made.events
 
 

@@ -14,7 +14,7 @@ import torch
 import mlgen
 from mlgen.diagnostics.progress import RichProgress
 from mlgen.events.unweighting import find_w_max_by_channel
-from mlgen.integration.generate import Estimate
+from mlgen.integration.measure import Estimate
 
 COLOURS = {"vegas": "tab:orange", "flow": "tab:blue"}
 

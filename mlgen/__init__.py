@@ -12,9 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlgen.api import RunResult, compare, integrate, resume, run
+    from mlgen.api import compare, generate, integrate, merge, resume, run, train
     from mlgen.integration.ask_tell import AskTell
     from mlgen.integration.function_integral import FunctionSettings
+    from mlgen.jobs.run import RunResult, TrainResult
 
 __version__ = "0.1.0.dev0"
 
@@ -22,21 +23,29 @@ __all__ = [
     "AskTell",
     "FunctionSettings",
     "RunResult",
+    "TrainResult",
     "__version__",
     "compare",
+    "generate",
     "integrate",
+    "merge",
     "resume",
     "run",
+    "train",
 ]
 
 _HOMES = {
     "AskTell": "mlgen.integration.ask_tell",
     "FunctionSettings": "mlgen.integration.function_integral",
-    "RunResult": "mlgen.api",
+    "RunResult": "mlgen.jobs.run",
+    "TrainResult": "mlgen.jobs.run",
     "compare": "mlgen.api",
+    "generate": "mlgen.api",
     "integrate": "mlgen.api",
+    "merge": "mlgen.api",
     "resume": "mlgen.api",
     "run": "mlgen.api",
+    "train": "mlgen.api",
 }
 
 

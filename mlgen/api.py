@@ -7,25 +7,26 @@ print(result.record.cross_section_pb, result.folder)
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
-
-import torch
+from typing import TYPE_CHECKING, Any, overload
 
 from mlgen.build import build
-from mlgen.campaign.checkpoint import CHECKPOINT_FILE, RunCheckpoint, StoredRun, read_checkpoint
-from mlgen.campaign.run_folder import check_resumable, new_folder, remove_unfinished, sole_use
-from mlgen.campaign.run_record import RECORD_FILE, RunRecord, StepClock, card_table, versions
+from mlgen.campaign.checkpoint import StoredRun
+from mlgen.campaign.merge import Merged
+from mlgen.campaign.merge import merge as merge_parts
+from mlgen.campaign.pack import read_pack
+from mlgen.campaign.run_folder import new_folder, new_pack, sole_use
+from mlgen.campaign.run_record import StepClock, checksum, read_settled
 from mlgen.campaign.warm_start import read_warm_start
-from mlgen.card_files import card_from_table, card_to_toml, find_card, read_card
+from mlgen.campaign.workers import Workers, local_workers
+from mlgen.card_files import card_to_toml, find_card, read_card
 from mlgen.cards import Card
-from mlgen.core import EventBatch, Progress
+from mlgen.core import Progress
 from mlgen.diagnostics.progress import SilentProgress
-from mlgen.errors import CardError, GenerationError, MlgenError
+from mlgen.errors import CardError
 from mlgen.integration.candidates import Integration
 from mlgen.integration.domain import Domain
 from mlgen.integration.function_integral import (
@@ -33,27 +34,25 @@ from mlgen.integration.function_integral import (
     FunctionSettings,
     integrate_function,
 )
-from mlgen.integration.generate import generate
 from mlgen.integration.integrator import Aids
 from mlgen.integration.integrator import integrate as _integrate
-from mlgen.integration.reference import reference_sample
 from mlgen.integration.user_function import Backend, UserFunction
-from mlgen.outputs import Outcome, describe, write_events_and_pack, write_run_report
+from mlgen.jobs.generation import card_of
+from mlgen.jobs.run import (
+    RunResult,
+    StoredJob,
+    TrainResult,
+    check_format,
+    one_thread,
+    resume_run,
+    resume_training,
+    run_card,
+    run_job,
+    train_card,
+)
 
 if TYPE_CHECKING:
     from mlgen.diagnostics.comparison import ComparisonResult, ComparisonSettings
-
-N_REFERENCE = 20_000
-"""Weighted points that the plots compare the events with."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunResult:
-    """What a run left: its record, its events, and the folder that holds the files."""
-
-    record: RunRecord
-    events: EventBatch
-    folder: Path
 
 
 @overload
@@ -102,7 +101,7 @@ def integrate(
         MlgenError: one of its children says what is wrong.
         Exception: what the function raises.
     """
-    with _one_thread():
+    with one_thread():
         if isinstance(what, Card | Path | str):
             return _integrate_card(what, *args, **kwargs)
         if not callable(what):
@@ -151,48 +150,165 @@ def run(
     *,
     n_events: int | None = None,
     seed: int | None = None,
+    workers: Workers | int = 1,
+    decisions: Path | str | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Generate the events of a card into a folder: events, record, report and sampler pack.
 
-    What is learned is stored in the folder every few seconds: see `resume`.
+    What is learned is stored in the folder every few seconds, and each chunk of events once it is
+    made: see `resume`. The events do not depend on the number of workers.
 
     Args:
         card: a card, the path of one, or the name of one that comes with mlgen.
         folder: a new or empty one; None: `runs/NAME`, or the next free `runs/NAME-2`, ...
         n_events, seed: override the card's.
+        workers: processes of this machine, or workers elsewhere.
+        decisions: the `run.json` of an earlier run, whose measured times decide where the card
+            leaves the choice to the run; None: times are measured.
 
     Raises:
         MlgenError: one of its children says what is wrong; `run.json` in the folder says so too.
     """
     card = _chosen_card(card, n_events, seed)
+    settled = read_settled(Path(decisions)) if decisions is not None else {}
     target = new_folder(folder, card.process.name)
-    with sole_use(target):
-        stored = StoredRun(card=card_to_toml(card))
-        return _run_in(target, card, stored, progress or SilentProgress())
+    with sole_use(target), _working(workers) as crew:
+        stored = StoredRun(card=card_to_toml(card), measured=settled)
+        return run_card(target, card, stored, crew, progress or SilentProgress())
 
 
-def resume(folder: Path | str, *, progress: Progress | None = None) -> RunResult:
-    """Go on with a run that was interrupted, from what it had learned and decided.
+def train(
+    card: Card | Path | str,
+    path: Path | str | None = None,
+    *,
+    n_events: int | None = None,
+    seed: int | None = None,
+    decisions: Path | str | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Learn what the events of a card are drawn from, and pack it.
 
-    The events are those that it would have made.
+    Until the pack is there, what is learned is stored in the folder `PACK.partial`: see `resume_train`.
 
     Args:
-        folder: that of the run.
+        card: a card, the path of one, or the name of one that comes with mlgen.
+        path: of the pack, NAME.mlgen.zip, which must not exist; None: in the working directory.
+        n_events: how many the pack is wanted for; `auto` trains for many rather than for few.
+        seed, decisions: as for `run`.
 
     Raises:
-        CardError: no run is there, or none that was interrupted.
+        MlgenError: one of its children says what is wrong.
+    """
+    card = _chosen_card(card, n_events, seed)
+    settled = read_settled(Path(decisions)) if decisions is not None else {}
+    target = new_pack(path, card.process.name)
+    folder = new_folder(target.with_name(target.name + ".partial"), card.process.name)
+    with sole_use(folder):
+        stored = StoredRun(card=card_to_toml(card), measured=settled, pack=str(target.absolute()))
+        return train_card(folder, card, stored, progress or SilentProgress())
+
+
+def generate(
+    pack: Path | str,
+    folder: Path | str | None = None,
+    *,
+    n_events: int | None = None,
+    seed: int | None = None,
+    shard: tuple[int, int] | None = None,
+    format: str | None = None,
+    workers: Workers | int = 1,
+    cache_folder: Path | str = "",
+    progress: Progress | None = None,
+) -> RunResult:
+    """Make events from a pack, without learning anything.
+
+    The same pack and seed give the same events; another seed gives independent ones, whose cross
+    section shares the points with which the pack was measured.
+
+    Args:
+        pack: a file that `run` or `train` wrote.
+        folder: as for `run`.
+        n_events, seed, format: override those of the pack's card.
+        shard: (number, of how many): the part of the sample that is made here; its file holds all
+            events of its chunks. `merge` joins the parts.
+        workers: as for `run`.
+        cache_folder: of matrix elements; empty: the usual one.
+
+    Raises:
+        PackError: the pack is damaged, newer than this mlgen, or of another integrand than its
+            process has here.
+        MlgenError: as `run`.
+    """
+    path = Path(pack)
+    found = read_pack(path)
+    card = card_of(found)
+    asked = StoredJob(
+        pack=str(path.absolute()),
+        pack_sha256=checksum(path),
+        n_events=card.run.n_events if n_events is None else n_events,
+        seed=card.run.seed if seed is None else seed,
+        format=card.run.format if format is None else format,
+        shard=shard,
+        cache_folder=str(cache_folder),
+    )
+    check_format(replace(card, run=asked.run_of(card.run)))
+    target = new_folder(folder, card.process.name)
+    with sole_use(target), _working(workers) as crew:
+        return run_job(target, asked, crew, progress or SilentProgress())
+
+
+def resume(
+    folder: Path | str, *, workers: Workers | int = 1, progress: Progress | None = None
+) -> RunResult:
+    """Go on with a run, or with the events of a pack, from what was learned, decided and made.
+
+    The events are those that it would have made, byte for byte.
+
+    Args:
+        folder: that of `run` or `generate`.
+        workers: as for `run`.
+
+    Raises:
+        CardError: nothing is there, or nothing that was interrupted.
         PackError: what was stored is damaged, of another version of mlgen, or of another integrand.
         MlgenError: as `run`.
     """
-    target = Path(folder)
-    check_resumable(target)
-    with sole_use(target):
-        remove_unfinished(target)
-        stored = read_checkpoint(target / CHECKPOINT_FILE)
-        card = card_from_table(tomllib.loads(stored.card))
-        stored = replace(stored, n_resumed=stored.n_resumed + 1)
-        return _run_in(target, card, stored, progress or SilentProgress())
+    with _working(workers) as crew:
+        return resume_run(Path(folder), crew, progress or SilentProgress())
+
+
+def resume_train(folder: Path | str, *, progress: Progress | None = None) -> TrainResult:
+    """Go on with `train`, from what was learned and decided.
+
+    Args:
+        folder: `PACK.partial`.
+
+    Raises:
+        CardError, PackError, MlgenError: as `resume`.
+    """
+    return resume_training(Path(folder), progress or SilentProgress())
+
+
+def merge(
+    parts: Sequence[Path | str],
+    output: Path | str,
+    *,
+    n_events: int | None = None,
+    progress: Progress | None = None,
+) -> Merged:
+    """Join the event files of the parts of a sample into one.
+
+    Args:
+        parts: files of `generate` with `shard`, in any order.
+        output: the new file; its name says its format.
+        n_events: the first so many; None: as many as the sample was to have.
+
+    Raises:
+        EventFileError: a chunk is there twice, or missing; a file is damaged, or of another sample.
+    """
+    paths = [Path(part) for part in parts]
+    return merge_parts(paths, Path(output), n_events, progress or SilentProgress())
 
 
 def compare(
@@ -215,86 +331,21 @@ def compare(
     comparison.check_installed(settings.samplers)
     card = _chosen_card(card, None, None)
     progress = progress or SilentProgress()
-    with _one_thread():
+    with one_thread():
         integrand = build(card, progress).integrand
         return comparison.compare_samplers(
             integrand, card, settings, progress, card.process.definition, "pb"
         )
 
 
-def _run_in(folder: Path, card: Card, stored: StoredRun, progress: Progress) -> RunResult:
-    """Run a card in its folder, from what is stored there."""
-    clock = StepClock(stored.cpu_s, stored.wall_s)
-    checkpoint = RunCheckpoint(folder / CHECKPOINT_FILE, stored, clock)
-    checkpoint.write()
-    try:
-        with _one_thread():
-            result = _run(card, folder, progress, checkpoint)
-    except MlgenError as error:
-        _stopped(card, clock, "failed", str(error)).write(folder / RECORD_FILE)
-        # The same random numbers would lead to the same failure to generate.
-        if isinstance(error, GenerationError) or not checkpoint.has_learned:
-            checkpoint.remove()
-        else:
-            error.add_note(f"what was learned is kept: `mlgen run --resume {folder}` goes on")
-        raise
-    except KeyboardInterrupt as stop:
-        checkpoint.write()
-        _stopped(card, clock, "interrupted", "interrupted").write(folder / RECORD_FILE)
-        stop.add_note(f"`mlgen run --resume {folder}` goes on with this run")
-        raise
-    checkpoint.remove()
-    return result
-
-
-def _run(card: Card, folder: Path, progress: Progress, checkpoint: RunCheckpoint) -> RunResult:
-    clock = checkpoint.clock
-    with clock.step("prepare"):
-        warm = read_warm_start(card)
-        process = build(card, progress)
-        checkpoint.bind(process.integrand, warm.sha256 if warm else "")
-        start = warm.sampler_for(process.integrand) if warm else None
-    aids = Aids(progress=progress, clock=clock, checkpoints=checkpoint, start=start)
-    integration = _integrate(process.integrand, card, aids)
-    checkpoint.catch_up()
-    vegas, chosen = integration.candidates[0], integration.chosen
-    with clock.step("generate"):
-        proposal = chosen.proposal_for(card.run.weighted)
-        integrand = process.integrand.without(integration.dropped)
-        made = generate(integrand, proposal, chosen.measured, process.picker, card.run, progress)
-    with clock.step("write"):
-        reference = reference_sample(vegas, process.picker, card.run, N_REFERENCE)
-        outcome = Outcome(
-            process=process,
-            integration=integration,
-            generated=made,
-            reference=reference,
-            warm_start=warm,
-            n_resumed=checkpoint.n_resumed,
-        )
-        files = write_events_and_pack(outcome, folder)
-        # The report shows the times up to here; the record, those with the report.
-        record = replace(describe(outcome, clock.wall_s), files=files, cpu_s=clock.cpu_s)
-        files |= write_run_report(outcome, record, folder)
-    record = replace(record, files=files, cpu_s=clock.cpu_s, wall_s=clock.wall_s)
-    record.write(folder / RECORD_FILE)
-    return RunResult(record=record, events=made.events, folder=folder)
-
-
-def _stopped(
-    card: Card, clock: StepClock, status: Literal["failed", "interrupted"], error: str
-) -> RunRecord:
-    return RunRecord(
-        status=status,
-        error=error,
-        process=card.process.definition,
-        seed=card.run.seed,
-        sampler=card.run.sampler,
-        card=card_table(card),
-        versions=versions(),
-        cpu_s=clock.cpu_s,
-        wall_s=clock.wall_s,
-    )
+@contextmanager
+def _working(workers: Workers | int) -> Iterator[Workers]:
+    """Workers that are ended here if they were begun here."""
+    if isinstance(workers, Workers):
+        yield workers
+        return
+    with local_workers(workers) as crew:
+        yield crew
 
 
 def _chosen_card(card: Card | Path | str, n_events: int | None, seed: int | None) -> Card:
@@ -306,14 +357,3 @@ def _chosen_card(card: Card | Path | str, n_events: int | None, seed: int | None
     if seed is not None:
         run_card = replace(run_card, seed=seed)
     return replace(card, run=run_card)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute with one torch thread: results then do not depend on the number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -274,7 +274,9 @@ class RunCard:
     n_estimate: int = 0
     """Fresh points for the cross section, the efficiency and w_max of each sampler; 0: 65,536 to 262,144, as many as suit the events that are asked for."""
     overweight_budget: float = 0.001
-    """t of eps_uw(N, t): the share of the cross section that w_max may leave as overweight."""
+    """t of eps_uw(N, t): the share of the cross section that w_max may leave as overweight; a large one, 0.3 say, leaves the events partially unweighted: more of them, with weights that spread."""
+    format: str = "lhe.gz"
+    """Of the event file: `lhe`, `lhe.gz`, `lheh5` or any registered one."""
     max_points: int = 0
     """Give up after so many points; 0: a hundred times what the efficiency predicts."""
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -20,7 +15,15 @@ from typer.exceptions import TyperException
 
 import mlgen
 from mlgen.card_files import card_names, find_card, read_card
-from mlgen.errors import CardError, EventFileError, MlgenError
+from mlgen.commands.process import print_notes
+from mlgen.commands.sampling import (
+    Debug,
+    generate_command,
+    merge_command,
+    run_command,
+    train_command,
+)
+from mlgen.errors import EventFileError, MlgenError
 
 INTERRUPTED = 130
 UNEXPECTED = 70
@@ -38,8 +41,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.")]
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -56,88 +57,10 @@ def _options(
     """Nothing to do before a command."""
 
 
-@app.command("run")
-def run_command(
-    card: Annotated[
-        str, typer.Argument(help="A card: a TOML file, or a name from `mlgen list`.")
-    ] = "",
-    n_events: Annotated[
-        int | None, typer.Option("-n", "--n-events", help="How many events. [card: run.n_events]")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="A new or empty folder. [runs/NAME, NAME-2, ...]"),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", help="Rules every random number. [card: run.seed]")
-    ] = None,
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            "--sampler",
-            help="vegas, flow, or auto: the cheaper one by measurement. [card: run.sampler]",
-        ),
-    ] = None,
-    weighted: Annotated[
-        bool, typer.Option("--weighted", help="Write weighted events instead of unweighting.")
-    ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="SECTION.KEY=VALUE",
-            help="Override any key of the card, e.g. --set cuts.jets.pt_min_gev=30. Repeatable.",
-        ),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            "--resume", metavar="FOLDER", help="Go on with the interrupted run in this folder."
-        ),
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Generate events: adapt VEGAS, train the flow, measure both, unweight, write.
-
-    Exit codes: 0 all events are there; 2 the card or an option is wrong; 3 an optional library
-    or data file is missing; 4 the matrix element; 5 a weight is NaN or infinite; 6 too few
-    events; 8 a pack or a checkpoint; 130 interrupted.
-
-    Examples:
-
-      mlgen run processes/pp_to_eej.toml -n 10000
-
-      mlgen run pp_to_ttj -n 1000 --sampler vegas --seed 7 -o ttj
-
-      mlgen run pp_to_eej --set matrix_element.provider=pyamplicol
-
-      mlgen run --resume runs/pp_to_eej
-    """
-    with _importing_for_good():
-        from mlgen import api, show
-        from mlgen.diagnostics.progress import RichProgress
-
-    overrides = list(settings or [])
-    options = {"n_events": n_events, "seed": seed, "sampler": sampler, "weighted": weighted or None}
-    overrides += [
-        f"run.{key}={_toml(value)}" for key, value in options.items() if value is not None
-    ]
-    console = Console(stderr=True)
-    progress = RichProgress(console)
-    with _interruptible():
-        if resume is not None:
-            if card or overrides or output:
-                raise CardError(
-                    f"--resume {resume}: expected no card and no other option beside it"
-                )
-            result = api.resume(resume, progress=progress)
-        elif card:
-            result = api.run(read_card(find_card(card), overrides), output, progress=progress)
-        else:
-            raise CardError("Missing argument: expected a card, or --resume FOLDER")
-    typer.echo(show.show_run(result.record, result.folder))
-    for warning in result.record.warnings:
-        console.print(f"WARNING: {warning}", style="bold red", markup=False, soft_wrap=True)
+app.command("run")(run_command)
+app.command("train")(train_command)
+app.command("generate")(generate_command)
+app.command("merge")(merge_command)
 
 
 @app.command("compare")
@@ -261,46 +184,6 @@ def show_command(
     typer.echo(show.show(what))
 
 
-@contextmanager
-def _importing_for_good() -> Iterator[None]:
-    """Keep the garbage collector away from what is imported, now and when the process ends.
-
-    Else it looks through all of torch and matplotlib again and again: 0.8 s of CPU time in all.
-    """
-    if "torch" in sys.modules:  # a caller's process, whose objects are its own
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM, which batch systems send before they kill, do as Ctrl-C; say how to go on."""
-    takes_signals = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _interrupt) if takes_signals else None
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        _print_notes(stop)
-        raise
-    finally:
-        if takes_signals:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _toml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and exit with the code of what happened."""
     sys.exit(run_arguments(sys.argv[1:] if arguments is None else arguments))
@@ -331,10 +214,5 @@ def _report(error: Exception, text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     print(" ".join(text.split()), file=sys.stderr)
-    _print_notes(error)
+    print_notes(error)
     return code
-
-
-def _print_notes(error: BaseException) -> None:
-    for note in getattr(error, "__notes__", ()):
-        print(f"mlgen: {note}", file=sys.stderr)

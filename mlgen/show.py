@@ -23,6 +23,7 @@ from mlgen.physics.process import particle_name, read_process
 from mlgen.physics.ufo import read_model
 
 if TYPE_CHECKING:
+    from mlgen.campaign.merge import Merged
     from mlgen.events.check import CheckReport
 
 MOST_ROWS = 12
@@ -91,6 +92,22 @@ def show_run(record: RunRecord, folder: Path) -> str:
     return show_record(record.to_table()) + "\n" + _table(files)
 
 
+def show_merged(merged: Merged) -> str:
+    """What was joined."""
+    sigma = with_error(merged.cross_section_pb, merged.cross_section_error_pb)
+    return _table(
+        [
+            (
+                "events",
+                f"{merged.n_events:,}, worth {merged.kish_effective_size:,.0f} of equal weight",
+            ),
+            ("cross section", f"{sigma} pb"),
+            ("overweight", f"{merged.overweight_fraction:.3g} of the cross section"),
+            ("file", str(merged.path)),
+        ]
+    )
+
+
 def show_card(card: Card) -> str:
     """The process of a card, its subprocess groups, and every key with its value."""
     groups = read_process(card.process, card.beams.particles, read_model(card.model))
@@ -104,7 +121,8 @@ def show_card(card: Card) -> str:
 def show_pack(path: Path) -> str:
     """What a sampler pack holds."""
     pack = read_pack(path)
-    sigma = with_error(pack.cross_section_pb, pack.cross_section_error_pb)
+    sums = pack.chosen.estimate.sums
+    sigma = with_error(sums.mean, sums.error)
     rows = [
         ("process", pack.process),
         ("cross section", f"{sigma} pb"),
@@ -113,7 +131,9 @@ def show_pack(path: Path) -> str:
     ]
     for name, sampler in pack.samplers.items():
         n_numbers = sum(tensor.numel() for tensor in sampler.tensors.values())
-        made = ", makes the events" if name == pack.sampler else ""
+        eps_uw = sampler.estimate.eps_uw
+        made = f", eps_uw {with_error(eps_uw.value, eps_uw.error)}"
+        made += ", makes the events" if name == pack.sampler else ""
         rows.append((name, f"{n_numbers} numbers, {len(sampler.w_max)} channels{made}"))
     return _table(rows)
 

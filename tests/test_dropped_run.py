@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import mlgen
-from mlgen.api import RunResult
 from mlgen.campaign.pack import read_pack
 from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.events.check import check_file
+from mlgen.jobs.run import RunResult
 from tests.matrix_elements import SMOOTH
 from tests.test_resume import SETTINGS as QUICK
 from tests.test_resume import same_results, stop

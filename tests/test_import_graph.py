@@ -17,9 +17,10 @@ STEPS = (
     {"integration"},
     {"diagnostics", "plugins", "campaign"},
     {"build"},
-    {"outputs"},  # what api writes
+    {"jobs"},
     {"api"},
-    {"show"},  # what cli prints
+    {"show"},  # what commands print
+    {"commands"},
     {"cli"},
 )
 """From the bottom up. Registries load entry points by name, which is no import."""

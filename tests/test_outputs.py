@@ -8,7 +8,8 @@ import pytest
 from mlgen.build import Process
 from mlgen.integration.candidates import TrainingCurve
 from mlgen.integration.training import STEPS_PER_ROUND
-from mlgen.outputs import MOST_ENTRIES, _training_record, notes_on
+from mlgen.jobs.outputs import MOST_ENTRIES, _training_record
+from mlgen.jobs.sample import notes_on
 from mlgen.physics.model import StandardModel
 from tests.subprocess_groups import subprocess_groups
 

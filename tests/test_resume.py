@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import mlgen
-from mlgen.api import RunResult, resume, run
+from mlgen.api import resume, run
 from mlgen.campaign.checkpoint import CHECKPOINT_FILE, RunCheckpoint, read_checkpoint
 from mlgen.campaign.pack import read_pack
 from mlgen.campaign.run_folder import sole_use
@@ -27,6 +27,7 @@ from mlgen.cards import Card
 from mlgen.cli import run_arguments
 from mlgen.errors import CardError, MatrixElementError, MlgenError, PackError
 from mlgen.integration.integrand import ProcessIntegrand
+from mlgen.jobs.run import RunResult
 
 SETTINGS = (
     "run.n_events=100",
@@ -200,10 +201,10 @@ def test_a_decision_by_time_is_not_made_again(
 
 
 def slower_estimates(monkeypatch: pytest.MonkeyPatch, factor: float) -> pytest.MonkeyPatch:
-    from mlgen.integration import generate, integrator
+    from mlgen.integration import integrator, measure
 
-    def slower(*arguments: Any) -> generate.Estimate:
-        found = generate.estimate(*arguments)
+    def slower(*arguments: Any) -> measure.Estimate:
+        found = measure.estimate(*arguments)
         return replace(found, us_per_point=factor * found.us_per_point)
 
     monkeypatch.setattr(integrator, "estimate", slower)
@@ -265,7 +266,7 @@ def test_a_failure_from_outside_keeps_what_was_learned(whole: RunResult, tmp_pat
     progress = StopsAt("training the flow", 2, MatrixElementError("the library went away"))
     with pytest.raises(MatrixElementError) as caught:
         run(quick_card(), tmp_path, progress=progress)
-    assert "what was learned is kept" in caught.value.__notes__[0]
+    assert "what was done is kept" in caught.value.__notes__[0]
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
     resume(tmp_path)
     assert same_results(tmp_path, whole)

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from mlgen.api import RunResult, integrate, run
+from mlgen.api import integrate, run
 from mlgen.campaign.pack import read_pack, write_pack
 from mlgen.campaign.run_record import checksum
 from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.cli import run_arguments
 from mlgen.errors import CardError, PackError
+from mlgen.jobs.run import RunResult
 
 PACK = "ee_to_mumu.mlgen.zip"
 

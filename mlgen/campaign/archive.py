@@ -74,6 +74,18 @@ def write_archive(
 ) -> None:
     """Write an archive; the file has its name only when it is whole.
 
+    Raises:
+        PackError: a name cannot be that of a file.
+        MlgenError: a number in the table is NaN or infinite, or the file cannot be written.
+    """
+    write_bytes_atomically(path, archive_bytes(kind, table, tensors))
+
+
+def archive_bytes(
+    kind: ArchiveKind, table: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]
+) -> bytes:
+    """The content of an archive; equal content gives equal bytes.
+
     Args:
         table: what its JSON holds, beside the schema and the checksums.
         tensors: by name, then by key.
@@ -92,8 +104,7 @@ def write_archive(
         **table,
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in members.items()},
     }
-    members = {kind.index: json_text(index, kind.index).encode()} | members
-    write_bytes_atomically(path, _zip(members))
+    return _zip({kind.index: json_text(index, kind.index).encode()} | members)
 
 
 class Archive:
@@ -161,10 +172,15 @@ class Archive:
         version = index.get("schema_version")
         if not isinstance(version, int):
             raise PackError(f"{path}: damaged: schema_version = {version!r}: expected an integer")
+        if version < kind.schema_version:
+            raise PackError(
+                f"{path}: written by mlgen {index.get('mlgen_version')} in form {version}: expected "
+                f"form {kind.schema_version}, as mlgen {mlgen.__version__} has it; make it again"
+            )
         if version > kind.schema_version:
             raise PackError(
                 f"{path}: written by mlgen {index.get('mlgen_version')} in form {version}; "
-                f"mlgen {mlgen.__version__} reads forms up to {kind.schema_version}: update mlgen"
+                f"mlgen {mlgen.__version__} reads form {kind.schema_version}: update mlgen"
             )
         return index
 

@@ -6,17 +6,16 @@ rest on, and what the run has cost so far: it is replaced as a whole, and so con
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 import mlgen
 from mlgen.campaign.archive import Archive, ArchiveKind, write_archive
+from mlgen.campaign.fingerprint import N_COMPARED, channels_sha256, has_values
 from mlgen.campaign.run_record import StepClock
 from mlgen.errors import PackError
 from mlgen.integration.integrand import ProcessIntegrand
@@ -28,11 +27,6 @@ INTERVAL_S = 5.0
 """At least so long between two writes."""
 PATIENCE = 100.0
 """And at least so many times as long as the last write took: checkpoints cost less than 1 %."""
-
-N_COMPARED = 16
-"""Stored points at which the integrand must still have its value."""
-TOLERANCE = 1e-6
-"""Relative, of those values: another processor rounds otherwise."""
 
 _KIND = ArchiveKind(
     title="checkpoint",
@@ -59,6 +53,8 @@ class StoredRun:
     """Times that decisions rest on, by name."""
     n_resumed: int = 0
     """How many times it went on after a stop."""
+    pack: str = ""
+    """Where the pack is to stand, if that is all that is wanted; empty: events are."""
     cpu_s: Mapping[str, float] = field(default_factory=dict)
     wall_s: Mapping[str, float] = field(default_factory=dict)
 
@@ -111,6 +107,11 @@ class RunCheckpoint:
         return self._stored.n_resumed
 
     @property
+    def settled(self) -> Mapping[str, float]:
+        """Measured times that decisions rest on, by name."""
+        return dict(self._stored.measured)
+
+    @property
     def has_learned(self) -> bool:
         """Whether there is anything to go on from."""
         return bool(self._stored.learners)
@@ -121,18 +122,15 @@ class RunCheckpoint:
         Raises:
             PackError: what is stored was learned from another integrand, or from another start.
         """
-        parts = repr((integrand.groups, integrand.phase_space.channels))
-        channels_sha256 = hashlib.sha256(parts.encode()).hexdigest()
+        found = channels_sha256(integrand)
         if self._stored.channels_sha256:
-            if self._stored.channels_sha256 != channels_sha256:
+            if self._stored.channels_sha256 != found:
                 raise self._foreign("other subprocesses or channels")
             if self._stored.start_sha256 != start_sha256:
                 raise self._foreign("another pack in flow.start_from")
         if "train" in self._stored.learners:
             self._compare(integrand, self._stored.learners["train"].tensors)
-        self._stored = replace(
-            self._stored, channels_sha256=channels_sha256, start_sha256=start_sha256
-        )
+        self._stored = replace(self._stored, channels_sha256=found, start_sha256=start_sha256)
         self._is_behind = True
 
     def load(self, purpose: str) -> LearnerState | None:
@@ -195,11 +193,10 @@ class RunCheckpoint:
         value = tensors["replay.value.0"]
         index = value.nonzero()[:N_COMPARED, 0]
         r, channel = tensors["replay.r.0"][index], tensors["replay.channel.0"][index]
-        flat = torch.full((len(r), integrand.n_flat), 0.5, dtype=r.dtype, device=r.device)
-        again = integrand(torch.cat([r, flat], dim=1), channel).value
+        stored = value[index]
         if (log_share := tensors.get("replay.log_share.0")) is not None:
-            again = again * log_share[index].exp()
-        if not torch.allclose(again, value[index], rtol=TOLERANCE, atol=0):
+            stored = stored / log_share[index].exp()
+        if not has_values(integrand, r, channel, stored):
             raise self._foreign("another integrand: the values at stored points differ")
 
     def _foreign(self, what: str) -> PackError:
@@ -217,6 +214,7 @@ def _write(path: Path, stored: StoredRun) -> None:
         "start_sha256": stored.start_sha256,
         "measured": stored.measured,
         "n_resumed": stored.n_resumed,
+        "pack": stored.pack,
         "cpu_s": stored.cpu_s,
         "wall_s": stored.wall_s,
         "learners": {
@@ -244,6 +242,7 @@ def _assemble(archive: Archive) -> StoredRun:
         learners=learners,
         measured=index["measured"],
         n_resumed=index["n_resumed"],
+        pack=index["pack"],
         cpu_s=index["cpu_s"],
         wall_s=index["wall_s"],
     )

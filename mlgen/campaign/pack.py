@@ -5,18 +5,24 @@ It plays the role of a gridpack.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import mlgen
 from mlgen.campaign.archive import Archive, ArchiveKind, write_archive
+from mlgen.campaign.fingerprint import Fingerprint
+from mlgen.campaign.run_record import Efficiency
 from mlgen.errors import PackError
+from mlgen.integration.estimate import ChannelSums
+from mlgen.integration.measure import Estimate
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SUFFIX = ".mlgen.zip"
 
 _KIND = ArchiveKind(
@@ -26,6 +32,51 @@ _KIND = ArchiveKind(
     schema_version=SCHEMA_VERSION,
     folder="samplers",
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedEstimate:
+    """What fresh points said of a sampler."""
+
+    n_points: tuple[float, ...]
+    """In each channel, as `ChannelSums` has it; likewise the next two."""
+    total: tuple[float, ...]
+    total_squares: tuple[float, ...]
+    kept: float
+    """The share of the points that unweighting keeps."""
+    inside: float
+    """The share of the points that have a weight."""
+    inside_error: float
+    eps_uw: Efficiency
+    ess: float
+    overweight_fraction: float
+    """On points that w_max was not found on."""
+
+    @classmethod
+    def of(cls, measured: Estimate) -> PackedEstimate:
+        sums, eps_uw = measured.sums, measured.eps_uw
+        inside, inside_error = measured.share_inside
+        return cls(
+            n_points=tuple(sums.n_points.tolist()),
+            total=tuple(sums.total.tolist()),
+            total_squares=tuple(sums.total_squares.tolist()),
+            kept=measured.kept,
+            inside=inside,
+            inside_error=inside_error,
+            eps_uw=Efficiency(value=eps_uw.value, error=eps_uw.error, n=eps_uw.n, t=eps_uw.t),
+            ess=measured.ess,
+            overweight_fraction=measured.overweight_on_fresh_points,
+        )
+
+    @property
+    def sums(self) -> ChannelSums:
+        columns = (self.n_points, self.total, self.total_squares)
+        n_points, total, squares = (torch.tensor(c, dtype=torch.float64) for c in columns)
+        return ChannelSums(n_points=n_points, total=total, total_squares=squares)
+
+    def yield_of(self, weighted: bool) -> tuple[float, float]:
+        """The share of the points that become events, and its error."""
+        return (self.inside, self.inside_error) if weighted else (self.kept, self.eps_uw.error)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +92,7 @@ class PackedSampler:
     integrand is that without it."""
     w_max: tuple[float, ...]
     """pb, for each channel."""
+    estimate: PackedEstimate
 
     def __post_init__(self) -> None:
         if len(self.fraction) != len(self.w_max):
@@ -61,8 +113,10 @@ class Pack:
     sampler: str
     """Which of the samplers makes the events."""
     samplers: Mapping[str, PackedSampler]
-    cross_section_pb: float
-    cross_section_error_pb: float
+    provider: str
+    """Of the matrix element."""
+    fingerprint: Fingerprint
+    """Of the integrand."""
     tables: Mapping[str, Any] = field(default_factory=dict)
     """Anything else worth keeping, as JSON has it: versions, efficiencies."""
     mlgen_version: str = mlgen.__version__
@@ -72,26 +126,35 @@ class Pack:
         if self.sampler not in self.samplers:
             raise PackError(f"sampler = {self.sampler}: expected one of {', '.join(self.samplers)}")
 
+    @property
+    def chosen(self) -> PackedSampler:
+        """The sampler that makes the events."""
+        return self.samplers[self.sampler]
+
 
 def write_pack(path: Path, pack: Pack) -> None:
     """Write a pack; the file has its name only when it is whole.
 
     Raises:
         PackError: a sampler's name cannot be the name of a file.
-        MlgenError: a number is NaN or infinite.
+        MlgenError: a number is NaN or infinite, or the file cannot be written.
     """
+    sums = pack.chosen.estimate.sums
     table = {
         "mlgen_version": pack.mlgen_version,
         "process": pack.process,
         "seed": pack.seed,
         "sampler": pack.sampler,
-        "cross_section_pb": pack.cross_section_pb,
-        "cross_section_error_pb": pack.cross_section_error_pb,
+        "cross_section_pb": sums.mean,
+        "cross_section_error_pb": sums.error,
+        "provider": pack.provider,
+        "fingerprint": dataclasses.asdict(pack.fingerprint),
         "samplers": {
             name: {
                 "config": sampler.config,
                 "fraction": list(sampler.fraction),
                 "w_max": list(sampler.w_max),
+                "estimate": dataclasses.asdict(sampler.estimate),
                 "tensors": _KIND.member(name),
             }
             for name, sampler in pack.samplers.items()
@@ -121,6 +184,7 @@ def _assemble(archive: Archive) -> Pack:
             tensors=archive.tensors(name),
             fraction=tuple(entry["fraction"]),
             w_max=tuple(entry["w_max"]),
+            estimate=_estimate(entry["estimate"]),
         )
         for name, entry in index["samplers"].items()
     }
@@ -130,8 +194,13 @@ def _assemble(archive: Archive) -> Pack:
         seed=index["seed"],
         sampler=index["sampler"],
         samplers=samplers,
-        cross_section_pb=index["cross_section_pb"],
-        cross_section_error_pb=index["cross_section_error_pb"],
+        provider=index["provider"],
+        fingerprint=Fingerprint(**index["fingerprint"]),
         tables=index["tables"],
         mlgen_version=index["mlgen_version"],
     )
+
+
+def _estimate(entry: Mapping[str, Any]) -> PackedEstimate:
+    sums = {name: tuple(entry[name]) for name in ("n_points", "total", "total_squares")}
+    return PackedEstimate(**{**entry, **sums, "eps_uw": Efficiency(**entry["eps_uw"])})

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlgen.campaign.checkpoint import CHECKPOINT_FILE
+from mlgen.campaign.pack import SUFFIX
 from mlgen.campaign.run_record import RECORD_FILE
 from mlgen.errors import CardError, MlgenError
 
@@ -42,6 +43,20 @@ def new_folder(folder: Path | str | None, name: str) -> Path:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MlgenError(f"{target}: cannot be made ({error.strerror})") from error
+    return target
+
+
+def new_pack(path: Path | str | None, name: str) -> Path:
+    """Where a new pack is to stand; None: `NAME.mlgen.zip` in the working directory.
+
+    Raises:
+        CardError: something is there, or the name is not that of a pack.
+    """
+    target = Path(name + SUFFIX) if path is None else Path(path)
+    if not target.name.endswith(SUFFIX):
+        raise CardError(f"--output {target}: expected a name that ends in {SUFFIX}")
+    if target.exists():
+        raise CardError(f"--output {target}: expected a file that does not exist yet")
     return target
 
 

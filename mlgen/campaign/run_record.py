@@ -14,7 +14,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 
 import mlgen
 from mlgen.cards import Card
-from mlgen.errors import MlgenError
+from mlgen.errors import CardError, MlgenError
 
 Step = Literal["prepare", "adapt", "train", "estimate", "generate", "write"]
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -182,6 +182,8 @@ class RunRecord:
     """Events written."""
     eps_uw: Efficiency | None = None
     ess: float | None = None
+    kish_effective_size: float | None = None
+    """(sum w)² / sum w² of the events: as many of equal weight have the same statistical error."""
     overweight_fraction: float | None = None
     """Of the events: the overweight excess realised while they were made."""
     n_matrix_element_calls: int = 0
@@ -195,6 +197,10 @@ class RunRecord:
     variations: tuple[VariationRecord, ...] = ()
     """The further weights of the events, those with the nominal scales and densities included."""
     decisions: tuple[Decision, ...] = ()
+    settled: Mapping[str, float] = field(default_factory=dict)
+    """Measured times that decisions rest on, by name: with the same ones the same is decided."""
+    shard: str = ""
+    """Which part of a sample this is: `2/5`; empty: all of it."""
     training: TrainingRecord | None = None
     """None where nothing was trained."""
     warm_start: WarmStartRecord | None = None
@@ -223,6 +229,22 @@ class RunRecord:
     def write(self, path: Path) -> None:
         """Write `run.json`; see `write_json_atomically`."""
         write_json_atomically(path, self.to_table())
+
+
+def read_settled(path: Path) -> dict[str, float]:
+    """The measured times that the decisions of an earlier run rest on, from its `run.json`.
+
+    Raises:
+        CardError: it is no complete record of a run.
+    """
+    try:
+        settled = json.loads(path.read_text(encoding="utf-8"))["settled"]
+        found = {str(name): float(value) for name, value in settled.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CardError(f"--decisions {path}: expected the run.json of a complete run") from error
+    if not found or not all(math.isfinite(value) and value > 0 for value in found.values()):
+        raise CardError(f"--decisions {path}: settled = {found}: expected positive times")
+    return found
 
 
 def portable_card(card: Card) -> Card:
@@ -300,7 +322,11 @@ def write_json_atomically(path: Path, table: Mapping[str, Any]) -> None:
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name in the same folder, flush to the disk, then rename."""
+    """Write to a temporary name in the same folder, flush to the disk, then rename.
+
+    Raises:
+        MlgenError: it cannot be written: the disk is full, say.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -308,8 +334,11 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise MlgenError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 class StepClock:

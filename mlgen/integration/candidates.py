@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlgen.cards import RunCard
-from mlgen.integration.generate import Estimate
+from mlgen.integration.measure import Estimate
 from mlgen.integration.proposal import Proposal
 from mlgen.samplers.module import SamplerModule
 

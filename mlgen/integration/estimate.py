@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -12,24 +13,38 @@ from mlgen.core import TrainingBatch
 from mlgen.integration.proposal import channel_weight
 
 
-def ratios_of_means(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of each column over the mean weight of the same events, with its error.
+class Weights(Protocol):
+    """The weights of some events."""
+
+    @property
+    def weight(self) -> Tensor:
+        """(n,)."""
+
+    @property
+    def variations(self) -> Tensor:
+        """(n, n_variations), in the unit of `weight`."""
+
+
+def ratios_of_means(events: Iterable[Weights]) -> tuple[Tensor, Tensor]:
+    """The mean of each variation over the mean weight of the same events, with its error.
 
     R = sum v / sum w, with the variance sum (v - R w)² / (sum w)²: exact where v is a constant
     times w, whatever the spread of w.
 
     Args:
-        values: (n, k), in the unit of `weight`.
-        weight: (n,).
+        events: gone through several times.
 
     Returns:
-        ratio, error: (k,).
+        ratio, error: (n_variations,).
     """
-    total = weight.sum()
+    columns = [(batch.variations - batch.weight[:, None]).sum(0) for batch in events]
+    total = sum(float(batch.weight.sum()) for batch in events)
     # Like this a column that is the weight itself has the ratio 1 to the last bit.
-    ratio = 1 + (values - weight[:, None]).sum(0) / total
-    residual = values - ratio * weight[:, None]
-    return ratio, residual.square().sum(0).sqrt() / total.abs()
+    ratio = 1 + torch.stack(columns).sum(0) / total
+    squares = [
+        (batch.variations - ratio * batch.weight[:, None]).square().sum(0) for batch in events
+    ]
+    return ratio, torch.stack(squares).sum(0).sqrt() / abs(total)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

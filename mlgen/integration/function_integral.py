@@ -15,9 +15,9 @@ from mlgen.errors import CardError, GenerationError
 from mlgen.events.unweighting import accept
 from mlgen.integration.candidates import Candidate, Goal
 from mlgen.integration.estimate import ChannelSums
-from mlgen.integration.generate import Estimate
 from mlgen.integration.integral import Integral
 from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.measure import Estimate
 from mlgen.integration.proposal import Proposal, channel_weight, draw
 from mlgen.integration.replay import joined
 from mlgen.integration.user_function import UserFunction

@@ -1,30 +1,24 @@
-"""Fresh points: measure what a frozen proposal is worth, and make events from it."""
+"""Events from a frozen proposal, chunk by chunk: each is the same whoever makes it, and when."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from mlgen.cards import RunCard
-from mlgen.core import Evaluation, EventBatch, Integrand, Progress, random_stream
+from mlgen.core import EventBatch, Progress, random_stream
 from mlgen.errors import GenerationError
-from mlgen.events.unweighting import (
-    UnweightingEfficiency,
-    accept,
-    effective_sample_size,
-    find_w_max_by_channel,
-    overweight_excess,
-    unweighting_efficiency,
-)
+from mlgen.events.unweighting import accept
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.integrand import ProcessIntegrand
+from mlgen.integration.measure import Estimate
 from mlgen.integration.picking import EventPicker
 from mlgen.integration.proposal import Proposal, channel_weight, draw
+
+TITLE = "generating"
 
 _GENEROUS = 100
 """Generation gives up after this many times the points that the efficiency predicts."""
@@ -34,206 +28,187 @@ _MARGIN = 4.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """What fresh points say of a frozen proposal."""
+class ChunkSummary:
+    """What the points of a chunk say."""
 
+    index: int
+    n_events: int
+    n_points: int
+    n_calls: int
+    """Matrix elements."""
     sums: ChannelSums
-    weights: Tensor
-    """(n,), pb: the weight of each point within its channel, zeros included."""
-    channel: Tensor
-    """(n,)."""
+    """Of all its points."""
+    excess: float = 0.0
+    """sum (|w| - w_max)+ / w_max over its points; 0 for weighted events."""
+    size: float = 0.0
+    """sum |w| / w_max."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """The events of one chunk of points."""
+
+    summary: ChunkSummary
+    events: EventBatch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventSource:
+    """Where events come from: all of it frozen, so that a chunk depends on nothing but its index."""
+
+    integrand: ProcessIntegrand
+    pick: EventPicker
+    proposal: Proposal
+    """Its fractions are in proportion to w_max, unless the events are weighted."""
     w_max: Tensor
     """(n_channels,), pb."""
-    eps_uw: UnweightingEfficiency
-    ess: float
-    overweight_on_fresh_points: float
-    """The overweight excess on each half of the points, with w_max from the other half."""
-    us_per_point: float
-    """Wall-clock microseconds."""
-    n_calls: int
+    run: RunCard
+    title: str = TITLE
+    """Names the random streams, so that samples of different titles are independent."""
 
-    @property
-    def kept(self) -> float:
-        """The share of the points that unweighting keeps: that is eps_uw, but where signs cancel."""
-        n_points = self.channel.bincount(minlength=len(self.w_max)).clamp(min=1)
-        sizes = self.channel.bincount(self.weights.abs(), minlength=len(self.w_max)) / n_points
-        return float(sizes.sum() / self.w_max.sum())
+    def chunk(self, index: int) -> Chunk:
+        """The events among `run.chunk_size` points.
 
-    @property
-    def ess_of_sizes(self) -> float:
-        """The effective sample size of |w|: that is `ess`, but where signs cancel."""
-        n_points = self.channel.bincount(minlength=len(self.w_max))
-        return effective_sample_size(self.weights.abs() / n_points[self.channel])
-
-    @property
-    def unweighting_fractions(self) -> Tensor:
-        """The share of the points of each channel for which its events come out right."""
-        return self.w_max / self.w_max.sum()
-
-
-def estimate(
-    integrand: Integrand[Evaluation],
-    proposal: Proposal,
-    card: RunCard,
-    title: str,
-    progress: Progress,
-) -> Estimate:
-    """Measure cross section, w_max and efficiency on `card.n_estimate` fresh points.
-
-    Raises:
-        GenerationError: all points are outside the cuts.
-    """
-    sums = ChannelSums.empty(integrand.n_channels)
-    weights, channels = [], []
-    n_calls, done = 0, 0
-    started = time.perf_counter()
-    with progress.step(f"measuring {title}", card.n_estimate) as advance:
-        for n, rng in estimate_chunks(card, title):
-            batch, evaluation = draw(integrand, proposal, n, rng)
-            sums += ChannelSums.of(batch, integrand.n_channels)
-            weights.append(channel_weight(batch))
-            channels.append(batch.channel)
-            n_calls += evaluation.n_calls
-            done += n
-            advance(n, f"{sums.mean:.5g} ± {sums.error:.2g} pb")
-    elapsed = time.perf_counter() - started
-    weight, channel = torch.cat(weights), torch.cat(channels)
-    if not bool(weight.any()):
-        raise GenerationError(
-            f"none of {done} points passes the cuts: expected a larger run.n_estimate"
+        Raises:
+            NonFiniteWeight: a weight is NaN or infinite.
+            MatrixElementError: as the matrix element says.
+        """
+        rng = random_stream(self.run.seed, self.title, index)
+        batch, evaluation = draw(self.integrand, self.proposal, self.run.chunk_size, rng)
+        weight = channel_weight(batch)
+        excess = size = 0.0
+        if self.run.weighted:
+            mask = weight != 0
+            u = (weight / batch.fraction)[mask]
+        else:
+            w_max = self.w_max[batch.channel]
+            ratio = (weight / w_max).abs()
+            excess, size = float((ratio - 1).clamp(min=0).sum()), float(ratio.sum())
+            mask, u = accept(weight, w_max, rng)
+        summary = ChunkSummary(
+            index=index,
+            n_events=len(u),
+            n_points=len(batch),
+            n_calls=evaluation.n_calls,
+            sums=ChannelSums.of(batch, self.integrand.n_channels),
+            excess=excess,
+            size=size,
         )
-    fractions = proposal.fractions
-    budget = card.overweight_budget
-    return Estimate(
-        sums=sums,
-        weights=weight,
-        channel=channel,
-        w_max=find_w_max_by_channel(weight, channel, integrand.n_channels, budget),
-        eps_uw=unweighting_efficiency(
-            weight, channel, budget, random_stream(card.seed, f"bootstrap {title}", 0)
-        ),
-        ess=effective_sample_size(weight / fractions[channel]),
-        overweight_on_fresh_points=_overweight_on_fresh_points(weight, channel, fractions, budget),
-        us_per_point=1e6 * elapsed / done,
-        n_calls=n_calls,
-    )
+        return Chunk(summary=summary, events=self.pick(evaluation.points.select(mask), u, rng))
 
 
-def estimate_chunks(card: RunCard, title: str) -> Iterator[tuple[int, torch.Generator]]:
-    """How many points each chunk of an estimate has, and what they are drawn with."""
-    for index, start in enumerate(range(0, card.n_estimate, card.chunk_size)):
-        n = min(card.chunk_size, card.n_estimate - start)
-        yield n, random_stream(card.seed, f"estimate {title}", index)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkPlan:
+    """How many chunks hold the events that are wanted.
 
-
-def _overweight_on_fresh_points(
-    weight: Tensor, channel: Tensor, fractions: Tensor, budget: float
-) -> float:
-    """The overweight excess on points that w_max was not found on.
-
-    Args:
-        weight: (n,), pb, within its channel.
-        fractions: (n_channels,), the share of the points that each channel had: divided by it, each
-            channel counts with its cross section.
+    Their number follows from the efficiency that was measured before, with a margin of four standard
+    deviations: to stop when the events are there would favour chunks with large weights, and bias the
+    cross section. More are made, one after another, only where the margin was not enough.
     """
-    half = torch.arange(len(weight), device=weight.device) % 2 == 0
-    fraction = fractions[channel]
-    excess = 0.0
-    for mine in (half, ~half):
-        w_max = find_w_max_by_channel(weight[~mine], channel[~mine], len(fractions), budget)
-        above = (weight[mine].abs() - w_max[channel[mine]]).clamp(min=0)
-        excess += float((above / fraction[mine]).sum())
-    return excess / float((weight.abs() / fraction).sum())
+
+    n_events: int
+    chunk_size: int
+    n_planned: int
+    max_points: int
+
+    @classmethod
+    def of(cls, run: RunCard, share: float, error: float) -> ChunkPlan:
+        """The plan for what a card asks for.
+
+        Args:
+            share: of the points that become events, as measured.
+            error: its standard deviation.
+        """
+        # A tail that is hardly known has errors as large as the efficiency.
+        share = max(share - _MARGIN * error, share / 2)
+        wanted = run.n_events + _MARGIN * math.sqrt(run.n_events)
+        n_planned = math.ceil(wanted / (share * run.chunk_size))
+        return cls(
+            n_events=run.n_events,
+            chunk_size=run.chunk_size,
+            n_planned=n_planned,
+            max_points=run.max_points or _GENEROUS * n_planned * run.chunk_size,
+        )
+
+    @classmethod
+    def from_estimate(cls, run: RunCard, measured: Estimate) -> ChunkPlan:
+        """The plan by an estimate of the same sampler."""
+        return cls.of(run, *yield_of(measured, run.weighted))
+
+    def missing(self, made: Sequence[ChunkSummary]) -> range:
+        """The chunks to make after these, the first ones; empty where all is there.
+
+        Raises:
+            GenerationError: too many points gave too few events.
+        """
+        n_events, n_points = sum(c.n_events for c in made), self.chunk_size * len(made)
+        if n_points >= self.max_points or len(made) >= self.n_planned:
+            if n_events >= self.n_events:
+                return range(0)
+            if n_points >= self.max_points:
+                raise GenerationError(
+                    f"{n_events} of {self.n_events} events after {n_points} points: expected more "
+                    "from the efficiency that was measured; raise run.max_points or run.n_estimate"
+                )
+            return range(len(made), len(made) + 1)
+        return range(len(made), min(self.n_planned, math.ceil(self.max_points / self.chunk_size)))
+
+
+def yield_of(measured: Estimate, weighted: bool) -> tuple[float, float]:
+    """The share of the points that become events, and its error."""
+    return measured.share_inside if weighted else (measured.kept, measured.eps_uw.error)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Totals:
+    """What all points of a sample say together; sums run in the order of the chunks."""
+
+    sums: ChannelSums
+    n_points: int
+    n_calls: int
+    overweight_fraction: float
+    """The overweight excess realised on these fresh points; 0 for weighted events."""
+
+    @classmethod
+    def of(cls, made: Sequence[ChunkSummary]) -> Totals:
+        sums = made[0].sums
+        for chunk in made[1:]:
+            sums += chunk.sums
+        size = math.fsum(chunk.size for chunk in made)
+        return cls(
+            sums=sums,
+            n_points=sum(chunk.n_points for chunk in made),
+            n_calls=sum(chunk.n_calls for chunk in made),
+            overweight_fraction=math.fsum(c.excess for c in made) / size if size > 0 else 0.0,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generated:
-    """A sample of events, and what its making says."""
+    """A sample of events in memory, and what its making says."""
 
     events: EventBatch
-    sums: ChannelSums
-    """Of all points of all chunks that were drawn."""
-    overweight_fraction: float
-    """The overweight excess realised on these fresh points."""
-    n_points: int
-    n_calls: int
+    totals: Totals
 
 
-def generate(
-    integrand: ProcessIntegrand,
-    proposal: Proposal,
-    measured: Estimate,
-    pick: EventPicker,
-    card: RunCard,
-    progress: Progress,
-    title: str = "generating",
-) -> Generated:
-    """Draw chunks until `card.n_events` events are there; the first ones in chunk order are kept.
-
-    How many chunks are drawn follows from the efficiency that was measured before, with a margin of
-    four standard deviations: to stop when the events are there would favour chunks with large
-    weights, and bias the cross section.
+def generate(source: EventSource, measured: Estimate, progress: Progress) -> Generated:
+    """Make `source.run.n_events` events in memory; the first ones in chunk order are kept.
 
     Args:
-        title: of the bar; it names the random streams too, so that samples of different titles
-            are independent.
-        proposal: its fractions are in proportion to w_max, unless the events are weighted.
-        measured: of the same sampler: gives w_max, and how many points to expect.
+        measured: of the same sampler: how many points to expect.
 
     Raises:
         GenerationError: too many points gave too few events.
     """
-    w_max = measured.w_max
-    sums = ChannelSums.empty(integrand.n_channels)
-    batches: list[EventBatch] = []
-    ratios: list[Tensor] = []
-    n_events, n_points, n_calls, chunk = 0, 0, 0, 0
-    planned = _planned_chunks(card, measured)
-    limit = card.max_points or _GENEROUS * planned * card.chunk_size
-    with progress.step(title, card.n_events) as advance:
-        while n_events < card.n_events or chunk < planned:
-            if n_points >= limit:
-                if n_events >= card.n_events:
-                    break
-                raise GenerationError(
-                    f"{n_events} of {card.n_events} events after {n_points} points: expected more "
-                    "from the efficiency that was measured; raise run.max_points or run.n_estimate"
-                )
-            rng = random_stream(card.seed, title, chunk)
-            batch, evaluation = draw(integrand, proposal, card.chunk_size, rng)
-            sums += ChannelSums.of(batch, integrand.n_channels)
-            weight = channel_weight(batch)
-            if card.weighted:
-                mask = weight != 0
-                u = (weight / batch.fraction)[mask]
-            else:
-                ratios.append(weight / w_max[batch.channel])
-                mask, u = accept(weight, w_max[batch.channel], rng)
-            batches.append(pick(evaluation.points.select(mask), u, rng))
-            n_points += len(batch)
-            n_calls += evaluation.n_calls
-            chunk += 1
-            kept = min(len(u), card.n_events - n_events)
-            n_events += kept
-            advance(kept, f"{n_points} points")
-    events = EventBatch.concatenate(batches).select(slice(0, card.n_events))
+    plan = ChunkPlan.from_estimate(source.run, measured)
+    made: list[Chunk] = []
+    with progress.step(source.title, plan.n_events) as advance:
+        while wanted := plan.missing([chunk.summary for chunk in made]):
+            for index in wanted:
+                made.append(source.chunk(index))
+                advance(made[-1].summary.n_events, f"{index + 1} chunks")
+    events = EventBatch.concatenate([chunk.events for chunk in made])
     return Generated(
-        events=events,
-        sums=sums,
-        overweight_fraction=overweight_excess(torch.cat(ratios), 1.0) if ratios else 0.0,
-        n_points=n_points,
-        n_calls=n_calls,
+        events=events.select(slice(0, plan.n_events)),
+        totals=Totals.of([chunk.summary for chunk in made]),
     )
-
-
-def _planned_chunks(card: RunCard, measured: Estimate) -> int:
-    """The chunks that hold the events with near certainty."""
-    if card.weighted:
-        kept = float((measured.weights != 0).double().mean())
-        error = math.sqrt(kept * (1 - kept) / len(measured.weights))
-    else:
-        kept, error = measured.kept, measured.eps_uw.error
-    # A tail that is hardly known has errors as large as the efficiency.
-    kept = max(kept - _MARGIN * error, kept / 2)
-    wanted = card.n_events + _MARGIN * math.sqrt(card.n_events)
-    return math.ceil(wanted / (kept * card.chunk_size))

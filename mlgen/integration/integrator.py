@@ -20,9 +20,9 @@ from mlgen.integration.candidates import (
     drift,
 )
 from mlgen.integration.choosing import AsAsked, Costs, Policy, TooLittle, WherePays
-from mlgen.integration.generate import estimate
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.learner import NO_CHECKPOINTS, Checkpoints, teach
+from mlgen.integration.measure import estimate
 from mlgen.integration.proposal import Proposal, draw
 from mlgen.integration.training import SamplerLearner, loss_of
 from mlgen.samplers.module import SamplerModule

@@ -12,8 +12,8 @@ from mlgen.cards import RunCard
 from mlgen.core import AmplitudeValue, EventBatch, PhaseSpace, SubprocessGroup
 from mlgen.events.record import UNKNOWN_SPIN
 from mlgen.integration.candidates import Candidate
-from mlgen.integration.generate import estimate_chunks
 from mlgen.integration.integrand import ProcessEvaluation
+from mlgen.integration.measure import estimate_chunks
 from mlgen.integration.picking import EventPicker
 from mlgen.integration.proposal import draw
 from mlgen.physics.variations import Reweighting

@@ -12,8 +12,22 @@ from typing import Any
 import pytest
 import torch
 
-from mlgen.campaign.pack import Pack, PackedSampler, read_pack, write_pack
+from mlgen.campaign.fingerprint import Fingerprint
+from mlgen.campaign.pack import Pack, PackedEstimate, PackedSampler, read_pack, write_pack
+from mlgen.campaign.run_record import Efficiency
 from mlgen.errors import MlgenError, PackError
+
+AN_ESTIMATE = PackedEstimate(
+    n_points=(100.0, 300.0),
+    total=(0.1 + 0.2, 2e5),
+    total_squares=(1 / 3, 5e-324),
+    kept=0.5,
+    inside=0.9,
+    inside_error=0.01,
+    eps_uw=Efficiency(value=0.5, error=0.02, n=400, t=0.001),
+    ess=0.8,
+    overweight_fraction=0.0012,
+)
 
 
 def a_pack() -> Pack:
@@ -31,6 +45,7 @@ def a_pack() -> Pack:
                 tensors={"edges": edges},
                 fraction=(0.25, 0.75),
                 w_max=(1 / 3, 2e5),
+                estimate=AN_ESTIMATE,
             ),
             "flow": PackedSampler(
                 config={"n_blocks": 2, "learning_rate": 0.1, "masks": [[0, 1], [1, 0]]},
@@ -45,10 +60,16 @@ def a_pack() -> Pack:
                 },
                 fraction=(0.5, 0.5),
                 w_max=(0.1, 0.2),
+                estimate=dataclasses.replace(AN_ESTIMATE, kept=0.7),
             ),
         },
-        cross_section_pb=212.04,
-        cross_section_error_pb=0.1 + 0.2,
+        provider="closed_form",
+        fingerprint=Fingerprint(
+            channels_sha256="ab" * 32,
+            r=[[0.1, 0.2], [1 / 3, 0.7]],
+            channel=[0, 1],
+            value=[1e-7, 3.0],
+        ),
         tables={"eps_uw": {"flow": {"value": 0.31}}},
     )
 
@@ -184,8 +205,8 @@ def test_a_pack_of_another_program_is_refused(tmp_path: Path, index: bytes) -> N
 
 def test_a_newer_pack_says_who_wrote_it(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mlgen.zip")
-    rewrite(path, index_with(path, schema_version=2, mlgen_version="9.9", samplers="unknown"))
-    with pytest.raises(PackError, match=r"written by mlgen 9\.9 in form 2.*update mlgen"):
+    rewrite(path, index_with(path, schema_version=99, mlgen_version="9.9", samplers="unknown"))
+    with pytest.raises(PackError, match=r"written by mlgen 9\.9 in form 99.*update mlgen"):
         read_pack(path)
 
 
@@ -210,8 +231,8 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
 
 
 def test_a_number_that_is_not_finite_is_refused(tmp_path: Path) -> None:
-    pack = dataclasses.replace(a_pack(), cross_section_pb=math.nan)
-    with pytest.raises(MlgenError, match=r"pack\.json: cross_section_pb = nan"):
+    pack = dataclasses.replace(a_pack(), tables={"eps_uw": math.nan})
+    with pytest.raises(MlgenError, match=r"pack\.json: tables\.eps_uw = nan"):
         write_pack(tmp_path / "a.mlgen.zip", pack)
     assert list(tmp_path.iterdir()) == []
 
@@ -231,3 +252,10 @@ def test_a_pack_without_its_own_sampler_is_refused() -> None:
 def test_channels_that_do_not_match_are_refused() -> None:
     with pytest.raises(PackError, match="w_max has 1 channels, fraction 2"):
         dataclasses.replace(a_pack().samplers["flow"], w_max=(0.1,))
+
+
+def test_an_older_pack_says_what_is_wanted(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mlgen.zip")
+    rewrite(path, index_with(path, schema_version=1, mlgen_version="0.0.1"))
+    with pytest.raises(PackError, match=r"by mlgen 0\.0\.1 in form 1: expected form 2"):
+        read_pack(path)

@@ -25,7 +25,7 @@ from mlgen.integration.choosing import (
     remaining,
 )
 from mlgen.integration.estimate import ChannelSums
-from mlgen.integration.generate import Estimate
+from mlgen.integration.measure import Estimate
 from mlgen.integration.proposal import Proposal
 from mlgen.samplers.vegas import VegasGrid
 

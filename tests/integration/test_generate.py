@@ -14,7 +14,8 @@ from mlgen.core import Amplitude, AmplitudeValue, EventBatch, random_stream
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import GenerationError, NonFiniteWeight
 from mlgen.events.unweighting import effective_sample_size, find_w_max_by_channel
-from mlgen.integration.generate import Estimate, Generated, estimate, generate
+from mlgen.integration.generate import EventSource, Generated, generate
+from mlgen.integration.measure import Estimate, estimate
 from mlgen.integration.proposal import Proposal, channel_weight, draw
 from mlgen.physics.kinematics import mass, rapidity
 from mlgen.samplers.vegas import VegasGrid
@@ -45,15 +46,16 @@ class Setup:
             self.card, weighted=weighted, n_events=n_events, seed=seed, max_points=max_points
         )
         fractions = self.proposal.fractions if weighted else self.measured.unweighting_fractions
-        proposal = replace(self.proposal, fractions=fractions)
-        return generate(
-            self.process.integrand,
-            proposal,
-            self.measured,
-            self.process.picker,
-            card,
-            SilentProgress(),
-            title,
+        return generate(self.source(fractions, card, title), self.measured, SilentProgress())
+
+    def source(self, fractions: Tensor, card: RunCard, title: str = "generating") -> EventSource:
+        return EventSource(
+            integrand=self.process.integrand,
+            pick=self.process.picker,
+            proposal=replace(self.proposal, fractions=fractions),
+            w_max=self.measured.w_max,
+            run=card,
+            title=title,
         )
 
 
@@ -171,13 +173,13 @@ def test_each_channel_counts_with_its_cross_section_in_the_overweight_excess() -
 def test_there_are_exactly_as_many_events_as_asked_for(n_events: int, weighted: bool) -> None:
     made = setup("pp_to_eej").generate(weighted, n_events=n_events)
     assert len(made.events) == n_events
-    assert made.n_points % 4096 == 0
-    assert float(made.sums.n_points.sum()) == made.n_points
+    assert made.totals.n_points % 4096 == 0
+    assert float(made.totals.sums.n_points.sum()) == made.totals.n_points
 
 
 def test_the_first_events_do_not_depend_on_how_many_are_asked_for() -> None:
     few, many = (setup("pp_to_eej").generate(n_events=n) for n in (100, 2000))
-    assert many.n_points > few.n_points
+    assert many.totals.n_points > few.totals.n_points
     assert identical(few.events, many.events.select(slice(0, 100)))
 
 
@@ -227,8 +229,10 @@ def test_one_matrix_element_that_is_not_a_number_stops_generation() -> None:
 def test_cross_sections_of_generated_chunks_agree_with_the_estimate() -> None:
     prepared = setup("pp_to_ee", budget=0.1)
     made = prepared.generate(n_events=20_000)
-    error = math.hypot(made.sums.error, prepared.measured.sums.error)
-    check_estimate(made.sums.mean, error, prepared.measured.sums.mean, max_relative_error=0.02)
+    error = math.hypot(made.totals.sums.error, prepared.measured.sums.error)
+    check_estimate(
+        made.totals.sums.mean, error, prepared.measured.sums.mean, max_relative_error=0.02
+    )
 
 
 def test_the_overweight_fraction_is_that_of_the_events() -> None:
@@ -237,10 +241,10 @@ def test_the_overweight_fraction_is_that_of_the_events() -> None:
     u = made.events.weight
     assert float(u.min()) == 1
     from_events = float((u - 1).sum() / u.sum())
-    assert made.overweight_fraction == pytest.approx(from_events, rel=0.05)
-    assert made.overweight_fraction == pytest.approx(0.2, rel=0.1)
+    assert made.totals.overweight_fraction == pytest.approx(from_events, rel=0.05)
+    assert made.totals.overweight_fraction == pytest.approx(0.2, rel=0.1)
     fresh = prepared.measured.overweight_on_fresh_points
-    assert made.overweight_fraction == pytest.approx(fresh, rel=0.1)
+    assert made.totals.overweight_fraction == pytest.approx(fresh, rel=0.1)
 
 
 # --- events are distributed as the integrand is ----------------------------------------------
@@ -320,14 +324,8 @@ def test_the_test_above_notices_channels_in_the_wrong_proportion() -> None:
     prepared = setup("pp_to_ee", budget=0.2)
     skewed = torch.tensor([0.3, 0.7], dtype=torch.float64)
     assert abs(float(prepared.measured.unweighting_fractions[0]) - 0.3) > 0.05
-    made = generate(
-        prepared.process.integrand,
-        replace(prepared.proposal, fractions=skewed),
-        prepared.measured,
-        prepared.process.picker,
-        replace(prepared.card, n_events=20_000),
-        SilentProgress(),
-    )
+    source = prepared.source(skewed, replace(prepared.card, n_events=20_000))
+    made = generate(source, prepared.measured, SilentProgress())
     mean, error = mean_and_error(of_events(made.events)["share_2"], made.events.weight)
     expected, expected_error = expected_of_drell_yan()["share_2"]
     with pytest.raises(AssertionError, match="pull"):
@@ -365,12 +363,12 @@ def test_weighted_events_have_the_cross_section_as_their_mean_where_no_point_is_
 def test_weighted_events_are_the_points_inside_the_cuts_with_their_weights_in_pb() -> None:
     prepared = setup("pp_to_eej")
     first_chunk = prepared.generate(weighted=True, n_events=1)
-    assert first_chunk.n_points == 4096
-    made = prepared.generate(weighted=True, n_events=first_chunk.n_calls)
-    assert made.overweight_fraction == 0
-    per_point = float(made.events.weight.sum()) / first_chunk.n_points
+    assert first_chunk.totals.n_points == 4096
+    made = prepared.generate(weighted=True, n_events=first_chunk.totals.n_calls)
+    assert made.totals.overweight_fraction == 0
+    per_point = float(made.events.weight.sum()) / first_chunk.totals.n_points
     # Whole numbers of points and channels' fractions differ by 1 in 700.
-    assert per_point == pytest.approx(first_chunk.sums.mean, rel=2e-3)
+    assert per_point == pytest.approx(first_chunk.totals.sums.mean, rel=2e-3)
 
 
 def test_how_many_points_are_drawn_does_not_depend_on_what_they_weigh() -> None:
@@ -379,5 +377,5 @@ def test_how_many_points_are_drawn_does_not_depend_on_what_they_weigh() -> None:
     efficiency = prepared.measured.eps_uw.value
     n_events = round(10 * 4096 * efficiency)
     made = [prepared.generate(n_events=n_events, seed=seed) for seed in range(6)]
-    assert len({sample.n_points for sample in made}) == 1
-    assert made[0].n_points >= 10 * 4096
+    assert len({sample.totals.n_points for sample in made}) == 1
+    assert made[0].totals.n_points >= 10 * 4096

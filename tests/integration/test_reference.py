@@ -11,7 +11,8 @@ from mlgen.cards import RunCard
 from mlgen.core import AmplitudeValue, EventBatch
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.candidates import Candidate
-from mlgen.integration.generate import estimate, generate
+from mlgen.integration.generate import EventSource, generate
+from mlgen.integration.measure import estimate
 from mlgen.integration.proposal import Proposal
 from mlgen.integration.reference import reference_sample
 from mlgen.physics.variations import SCALES
@@ -65,15 +66,15 @@ def test_the_points_that_measured_a_sampler_come_back_with_their_weights() -> No
     made = process(*VARIED)
     measured = candidate().measured
     card = replace(CARD, n_events=10_000)
-    again = generate(
-        made.integrand,
-        candidate().proposal,
-        measured,
-        made.picker,
-        card,
-        SilentProgress(),
+    source = EventSource(
+        integrand=made.integrand,
+        pick=made.picker,
+        proposal=candidate().proposal,
+        w_max=measured.w_max,
+        run=card,
         title="estimate crude",
-    ).events
+    )
+    again = generate(source, measured, SilentProgress()).events
     events = sample(10_000)
     assert torch.equal(events.weight, again.weight)
     final, others = events.status == 1, again.status == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from mlgen.core import Evaluation, EventBatch, PhaseSpacePoints, random_stream
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.candidates import Integration
 from mlgen.integration.estimate import ratios_of_means
-from mlgen.integration.generate import generate
+from mlgen.integration.generate import EventSource, generate
 from mlgen.integration.integrator import Aids, integrate
 from mlgen.physics.pdf import find_set
 from tests.integration.toys import process
@@ -43,16 +44,16 @@ def varied_cross_sections(
     integration = integrated(made)
     chosen = integration.chosen
     run = replace(made.card.run, weighted=weighted)
-    sample = generate(
-        made.integrand,
-        chosen.proposal_for(weighted),
-        chosen.measured,
-        made.picker,
-        run,
-        SilentProgress(),
+    source = EventSource(
+        integrand=made.integrand,
+        pick=made.picker,
+        proposal=chosen.proposal_for(weighted),
+        w_max=chosen.measured.w_max,
+        run=run,
     )
-    sums = chosen.measured.sums + sample.sums
-    ratio, error = ratios_of_means(sample.events.variations, sample.events.weight)
+    sample = generate(source, chosen.measured, SilentProgress())
+    sums = chosen.measured.sums + sample.totals.sums
+    ratio, error = ratios_of_means([sample.events])
     points = [(v.mu_r_factor, v.mu_f_factor) for v in made.picker.reweighting.variations]
     found = dict(zip(points, zip(ratio.tolist(), error.tolist(), strict=True), strict=True))
     return sums.mean, sums.error, found
@@ -193,14 +194,24 @@ def test_no_points_have_variations_of_the_right_number() -> None:
     assert torch.equal(joined.variations, events.variations)
 
 
+class Weights(NamedTuple):
+    """Of some events."""
+
+    variations: Tensor
+    weight: Tensor
+
+
 def test_the_error_of_a_ratio_is_the_spread_over_independent_samples() -> None:
     rng = torch.Generator().manual_seed(3)
     weight = torch.rand(400, 500, generator=rng, dtype=torch.float64) + 0.5
     values = weight * (1 + 0.2 * torch.randn(400, 500, generator=rng, dtype=torch.float64))
-    found = [ratios_of_means(v[:, None], w) for v, w in zip(values, weight, strict=True)]
+    found = [
+        ratios_of_means([Weights(v[:250, None], w[:250]), Weights(v[250:, None], w[250:])])
+        for v, w in zip(values, weight, strict=True)
+    ]
     ratio, error = torch.cat([r for r, _ in found]), torch.cat([e for _, e in found])
     assert abs(float((ratio.mean() - 1) / (ratio.std() / 20))) < 5
     assert float(error.mean() / ratio.std()) == pytest.approx(1, abs=0.15)
-    unbroken, none = ratios_of_means(3 * weight[0][:, None], weight[0])
+    unbroken, none = ratios_of_means([Weights(3 * weight[0][:, None], weight[0])])
     assert float(unbroken) == pytest.approx(3, rel=1e-14)
     assert float(none) == pytest.approx(0, abs=1e-14)
