@@ -197,21 +197,23 @@ class LheScanner:
         return has_ended and self._rest.startswith(OPENING)
 
     def _read(self) -> bytes:
-        """The next bytes of the text; none at its end."""
-        if self._failure is not None:
-            raise self._failure
+        """The next bytes of the text; none at its end, or where what came before has first to be parsed."""
         parts: list[bytes] = []
         n_bytes = 0
         try:
             # read1 hands out what can be decompressed before it reports that the rest is missing.
-            while n_bytes < READ_BYTES and (part := self._stream.read1(READ_BYTES - n_bytes)):
+            while (
+                self._failure is None
+                and n_bytes < READ_BYTES
+                and (part := self._stream.read1(READ_BYTES - n_bytes))
+            ):
                 parts.append(part)
                 n_bytes += len(part)
         except EOFError:
             self._failure = EventFileError(f"{self.path}: truncated: the compressed data end early")
         except (OSError, zlib.error) as error:
             self._failure = EventFileError(f"{self.path}: cannot be read: {error}")
-        if self._failure is not None and not parts:
+        if self._failure is not None and not (parts or self._rest):
             raise self._failure
         self._bytes_without_event += n_bytes
         return b"".join(parts)
