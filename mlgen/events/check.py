@@ -6,7 +6,6 @@ Streaming, in bounded memory. A fault is reported once, with how often and where
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
@@ -54,16 +53,12 @@ from mlgen.events.lheh5_layout import MAGIC
 KINEMATIC_TOLERANCE = 1e-9
 """What momentum sums and mass shells may miss, relative to the energies that enter, in a file of
 11 or more digits; with fewer it is 100 units of the last digit, 10^(2 - digits)."""
-
-CONVERTED_TOLERANCE = 1e-7
-"""The same for the binary files of others, which may have been made from 9 digits."""
+EVENTS_FOR_DIGITS = 20
 
 EVENTS_PER_CHECK = 2048
-"""Events that the rules look at together: numpy's arrays of them stay in the processor's cache."""
+"""Events that the rules look at together: fewer cost numpy's calls, more do not fit in caches."""
 MAX_ROWS = 1 << 16
 """Of a table; a record may be a hundred times as long as those around it."""
-
-DECIMAL = re.compile(r"[+-]?(\d*\.\d*)(?:[eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +142,8 @@ class _Check:
     findings: Findings = field(default_factory=Findings)
     tally: Tally = field(default_factory=Tally)
     head: Head = field(default_factory=lambda: Head(init=None))
-    tolerance: float = KINEMATIC_TOLERANCE
+    tolerance: float = math.nan
+    _waiting: list[tuple[EventTable, NDArray[np.int64]]] = field(default_factory=list)
 
     def begin(self, head: LheHead) -> None:
         """Check what stands before the events."""
@@ -161,7 +157,51 @@ class _Check:
         notes = dict(read_notes(head.header.get("mlgen_notes", "")))
         self.head = Head(init=init, variations=head.variations, notes=notes)
 
-    def events(self, table: EventTable, number: NDArray[np.int64]) -> None:
+    def texts(self, texts: Sequence[EventText], ids: tuple[str, ...]) -> None:
+        """Read and check the next events; those that cannot be read are counted too."""
+        events: list[list[float]] = []
+        weights: list[list[float]] = []
+        numbers: list[int] = []
+        for number, text in enumerate(texts, self.tally.n_events + 1):
+            try:
+                event = parse_event(text.particles)
+                weights.append(parse_weights(text, ids))
+                events.append(event)
+                numbers.append(number)
+            except EventFileError as error:
+                self.findings.of_event("lines", str(error), number)
+        self.tally.n_events += len(texts)
+        for part in _parts(events):
+            self._add(EventTable.of(events[part], weights[part]), np.array(numbers[part]))
+
+    def table(self, table: EventTable) -> None:
+        """Check the next events."""
+        first = self.tally.n_events + 1
+        self.tally.n_events += len(table.info)
+        self._add(table, np.arange(first, self.tally.n_events + 1))
+
+    def finish(self, head: LheHead) -> None:
+        """Check the events that wait, and what is said of all of them."""
+        self._flush()
+        check_totals(self.head, head.header, self.tally, self.findings)
+
+    def _add(self, table: EventTable, number: NDArray[np.int64]) -> None:
+        shapes = [
+            table.particles.shape[:2],
+            *(held.particles.shape[:2] for held, _ in self._waiting),
+        ]
+        n, n_max = sum(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
+        if n > EVENTS_PER_CHECK or n * n_max > MAX_ROWS:
+            self._flush()
+        self._waiting.append((table, number))
+
+    def _flush(self) -> None:
+        if self._waiting:
+            tables, numbers = zip(*self._waiting, strict=True)
+            self._waiting.clear()
+            self._apply_rules(_joined(tables), np.concatenate(numbers))
+
+    def _apply_rules(self, table: EventTable, number: NDArray[np.int64]) -> None:
         """Check n events, which have these numbers (n,) in the file, and add them to the tally."""
         broken = number_faults(table)
         self.findings.of_events(iter(broken), number)
@@ -170,6 +210,8 @@ class _Check:
             table, number = table.select(~is_broken), number[~is_broken]
         if len(number) == 0:
             return
+        if math.isnan(self.tolerance):
+            self.tolerance = _tolerance(table)
         self.tally.add(table.info[:, 2])
         view = View.of(table)
         # Squares of absurd numbers overflow to infinity, which is then found to be off shell.
@@ -196,17 +238,15 @@ def _check_lhe(path: Path, check: _Check) -> None:
             what = f"version = {head.version!r}: expected one of {', '.join(VERSIONS)}"
             check.findings.of_file("warning", "version", what)
         check.begin(head)
-        piece: list[EventText] = []
         try:
-            for text in scanner:
-                piece.append(text)
-                if len(piece) == EVENTS_PER_CHECK:
-                    _check_texts(piece, head, check)
-                    piece = []
+            for piece in scanner.pieces():
+                if piece.table is not None:
+                    check.table(piece.table)
+                else:
+                    check.texts(piece.texts, head.weight_ids)
         finally:
             # What is whole before the damage is checked too.
-            _check_texts(piece, head, check)
-            check_totals(check.head, head.header, check.tally, check.findings)
+            check.finish(head)
 
 
 def _check_lheh5(path: Path, check: _Check) -> None:
@@ -215,42 +255,17 @@ def _check_lheh5(path: Path, check: _Check) -> None:
 
     with Lheh5Reader(path) as reader:
         check.begin(reader.head)
-        if not check.head.is_ours:
-            check.tolerance = CONVERTED_TOLERANCE
-            check.head = replace(check.head, counts_trials=True)
+        check.head = replace(check.head, counts_trials=not check.head.is_ours)
         try:
             for table in reader.tables():
-                first = check.tally.n_events + 1
-                check.tally.n_events += len(table.info)
-                check.events(table, np.arange(first, check.tally.n_events + 1))
+                check.table(table)
         finally:
-            check_totals(check.head, reader.head.header, check.tally, check.findings)
+            check.finish(reader.head)
 
 
 def _begins_with(path: Path, first_bytes: bytes) -> bool:
     with path.open("rb") as stream:
         return stream.read(len(first_bytes)) == first_bytes
-
-
-def _check_texts(texts: Sequence[EventText], head: LheHead, check: _Check) -> None:
-    """Check some events, those that cannot be read included."""
-    if check.tally.n_events == 0:
-        check.tolerance = _tolerance([text.particles for text in texts])
-    events: list[list[float]] = []
-    weights: list[list[float]] = []
-    numbers: list[int] = []
-    ids = head.weight_ids
-    for number, text in enumerate(texts, check.tally.n_events + 1):
-        try:
-            event = parse_event(text.particles)
-            weights.append(parse_weights(text, ids))
-            events.append(event)
-            numbers.append(number)
-        except EventFileError as error:
-            check.findings.of_event("lines", str(error), number)
-    check.tally.n_events += len(texts)
-    for part in _parts(events):
-        check.events(EventTable.of(events[part], weights[part]), np.array(numbers[part]))
 
 
 def _parts(events: Sequence[Sequence[float]]) -> Iterator[slice]:
@@ -266,11 +281,27 @@ def _parts(events: Sequence[Sequence[float]]) -> Iterator[slice]:
         yield slice(start, len(n_rows))
 
 
-def _tolerance(texts: Sequence[str]) -> float:
+def _joined(tables: Sequence[EventTable]) -> EventTable:
+    """The events of all tables, in their order."""
+    if len(tables) == 1:
+        return tables[0]
+    n_max = max(table.particles.shape[1] for table in tables)
+    particles = np.zeros((sum(len(table.info) for table in tables), n_max, N_COLUMNS))
+    end = 0
+    for table in tables:
+        first, end = end, end + len(table.info)
+        particles[first:end, : table.particles.shape[1]] = table.particles
+    return EventTable(
+        info=np.concatenate([table.info for table in tables]),
+        particles=particles,
+        weights=np.concatenate([table.weights for table in tables]),
+    )
+
+
+def _tolerance(table: EventTable) -> float:
     """The relative tolerance of kinematics, from the digits that the first momenta have."""
-    digits = 1
-    for text in texts[:20]:
-        for word in text.split()[N_INFO:]:
-            if decimal := DECIMAL.fullmatch(word):
-                digits = max(digits, len(decimal[1].replace(".", "").lstrip("0")))
-    return max(KINEMATIC_TOLERANCE, 10.0 ** (2 - digits))
+    momenta = table.particles[:EVENTS_FOR_DIGITS, :, 6:11]
+    # The shortest decimals that give a number are not more than those it was read from.
+    mantissas = [repr(number).partition("e")[0] for number in momenta[momenta != 0].tolist()]
+    digits = [len(text.lstrip("-0.").replace(".", "").rstrip("0")) for text in mantissas]
+    return max(KINEMATIC_TOLERANCE, 10.0 ** (2 - max(digits, default=1)))
