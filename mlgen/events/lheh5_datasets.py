@@ -1,13 +1,14 @@
 """Tables and texts of HDF5 files of unknown origin, refused where reading them may do harm.
 
-HDF5 can follow links to other files, load plugins that decode data, and promise 10^18 rows in 100
-bytes; none of that is needed in an event file.
+HDF5 can follow links to other files, load plugins that decode data, promise 10^18 rows in 100 bytes,
+and search a damaged heap for ever; none of that is needed in an event file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,12 @@ MAX_RATIO = 1100
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 """The filters that need no plugin and that others use."""
 
-CONTIGUOUS, CHUNKED = 1, 2
-"""Layouts; not compact (0), nor virtual (3)."""
+LAYOUTS = (0, 1, 2)
+"""Compact, contiguous and chunked; not virtual (3)."""
+
+HEAP_MAGIC = b"GCOL\x01\0\0\0"
+HEAP_HEAD = 16
+"""Bytes before the first object of a heap, and before the content of each object."""
 
 MAX_MESSAGE = 200
 
@@ -43,64 +48,173 @@ def reporting(path: Path) -> Iterator[None]:
         yield
     # h5py 3.16 turns errors of the C library into any of these, by their kind.
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as error:
-        reason = str(error).strip("'\"").split("\n")[0][:MAX_MESSAGE] or type(error).__name__
+        reason = " ".join(str(error).strip("'\"").split())[:MAX_MESSAGE] or type(error).__name__
         raise EventFileError(f"{path}: damaged or no LHEH5 file: {reason}") from error
 
 
-def table(path: Path, file: Any, name: str, n_dim: int = 2) -> Any:
-    """The dataset of numbers of this name, with `n_dim` axes, of which it is safe to read rows.
+class UntrustedFile:
+    """An open HDF5 file, of which tables and texts are safe to read.
 
-    Args:
-        path: for the message.
-        file: the open h5py.File.
-        name: of a dataset at its root.
-        n_dim: its axes.
-
-    Raises:
-        EventFileError: there is none, or it is not what a table of an event file can be.
+    All methods raise `EventFileError`, but for those inside h5py, which `reporting` turns into it.
     """
-    where = f"{path}: {name}"
-    dataset = _dataset(path, file, name)
-    if dataset is None:
-        raise EventFileError(f"{where}: missing: expected it in an LHEH5 file")
-    kind = dataset.dtype
-    if kind.kind not in "fiu" or kind.itemsize > 8:
-        raise EventFileError(f"{where}: of type {kind}: expected numbers of at most 64 bits")
-    if dataset.shape is None or len(dataset.shape) != n_dim:
-        raise EventFileError(f"{where}: of shape {dataset.shape}: expected {n_dim} axes")
-    if not 0 < dataset.shape[-1] <= MAX_COLUMNS:
-        raise EventFileError(
-            f"{where}: {dataset.shape[-1]} columns: expected 1 to {MAX_COLUMNS} of them"
-        )
-    return dataset
 
+    def __init__(self, path: Path) -> None:
+        import h5py  # late: 0.2 s, and not all who read event files read these
 
-def check_is_filled(path: Path, dataset: Any) -> None:
-    """Refuse a table that promises more rows than the file can hold."""
-    promised = dataset.size * dataset.dtype.itemsize
-    stored = dataset.id.get_storage_size()
-    if promised > MAX_RATIO * stored:
-        raise EventFileError(
-            f"{path}: {dataset.name[1:]}: {len(dataset)} rows: expected no more than {stored} "
-            f"bytes can hold"
-        )
+        self.path = path
+        self._are_heaps_checked = False
+        with reporting(path):
+            self._file = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
 
+    def close(self) -> None:
+        """Close the file."""
+        with reporting(self.path):
+            self._file.close()
 
-def column_names(dataset: Any, default: Sequence[str]) -> tuple[str, ...]:
-    """The names of the columns, as an attribute says, or those that are usual in their order."""
-    n_columns = dataset.shape[-1]
-    for attribute in ("properties", dataset.name[1:]):
-        if attribute not in dataset.attrs:
-            continue
-        if dataset.attrs.get_id(attribute).shape == (n_columns,):
+    def table(self, name: str, n_dim: int = 2) -> Any:
+        """The dataset of numbers of this name at the root of the file, with `n_dim` axes.
+
+        Raises:
+            EventFileError: there is none, or it is not what a table of an event file can be.
+        """
+        where = f"{self.path}: {name}"
+        dataset = self._dataset(name)
+        if dataset is None:
+            raise EventFileError(f"{where}: missing: expected it in an LHEH5 file")
+        kind = dataset.dtype
+        if kind.kind not in "fiu" or kind.itemsize > 8:
+            raise EventFileError(f"{where}: of type {kind}: expected numbers of at most 64 bits")
+        if dataset.shape is None or len(dataset.shape) != n_dim:
+            raise EventFileError(f"{where}: of shape {dataset.shape}: expected {n_dim} axes")
+        if not 0 < dataset.shape[-1] <= MAX_COLUMNS:
+            raise EventFileError(
+                f"{where}: {dataset.shape[-1]} columns: expected 1 to {MAX_COLUMNS} of them"
+            )
+        return dataset
+
+    def check_is_filled(self, dataset: Any) -> None:
+        """Refuse a table that promises more rows than the file can hold."""
+        promised = dataset.size * dataset.dtype.itemsize
+        stored = dataset.id.get_storage_size()
+        if promised > MAX_RATIO * stored:
+            raise EventFileError(
+                f"{self.path}: {dataset.name[1:]}: {len(dataset)} rows: expected no more than "
+                f"{stored} bytes can hold"
+            )
+
+    def column_names(self, dataset: Any, default: Sequence[str]) -> tuple[str, ...]:
+        """The names of its columns, as an attribute says, or those that are usual in their order."""
+        import h5py
+
+        n_columns = dataset.shape[-1]
+        for attribute in ("properties", dataset.name[1:]):
+            if attribute not in dataset.attrs:
+                continue
+            found = dataset.attrs.get_id(attribute)
+            kind = h5py.check_string_dtype(found.dtype)
+            if kind is None or found.shape != (n_columns,):
+                continue
+            if kind.length is None:
+                self._check_heaps()
             names = [
-                name.decode() if isinstance(name, bytes) else name
+                name.decode() if isinstance(name, bytes) else str(name)
                 for name in dataset.attrs[attribute]
             ]
-            if all(isinstance(name, str) for name in names) and len(set(names)) == n_columns:
-                return tuple(map(str, names))
-    unnamed = [f"weight{i + 1}" for i in range(n_columns - len(default))]
-    return (*default, *unnamed)[:n_columns]
+            if len(set(names)) == n_columns:
+                return tuple(names)
+        unnamed = [f"weight{i + 1}" for i in range(n_columns - len(default))]
+        return (*default, *unnamed)[:n_columns]
+
+    def text(self, name: str) -> str:
+        """The text of a dataset, empty where there is none.
+
+        Raises:
+            EventFileError: it is no text, or not the one that was written.
+        """
+        import h5py
+
+        dataset = self._dataset(name)
+        if dataset is None:
+            return ""
+        where = f"{self.path}: {name}"
+        kind = h5py.check_string_dtype(dataset.dtype)
+        if kind is None or dataset.shape != ():
+            raise EventFileError(f"{where}: of type {dataset.dtype}: expected one text")
+        if kind.length is None:
+            self._check_heaps()
+        elif kind.length > MAX_BYTES_WITHOUT_EVENT:
+            raise EventFileError(
+                f"{where}: {kind.length} bytes: expected at most {MAX_BYTES_WITHOUT_EVENT}"
+            )
+        found: bytes = dataset[()]
+        checksum = dataset.attrs.get(HEADER_CHECKSUM)
+        if checksum is not None and int(checksum) != isal_zlib.crc32(found):
+            raise EventFileError(f"{where}: its checksum is wrong: the file is damaged")
+        return found.decode()
+
+    def _dataset(self, name: str) -> Any:
+        """The dataset of this name, if there is one."""
+        import h5py
+
+        where = f"{self.path}: {name}"
+        parts = name.split("/")
+        for depth in range(1, len(parts) + 1):
+            link = self._file.get("/".join(parts[:depth]), getlink=True)
+            if link is None:
+                return None
+            if not isinstance(link, h5py.HardLink):
+                raise EventFileError(f"{where}: {type(link).__name__}: refused, expected the data")
+        dataset = self._file[name]
+        if not isinstance(dataset, h5py.Dataset):
+            raise EventFileError(f"{where}: {type(dataset).__name__}: expected a dataset")
+        properties = dataset.id.get_create_plist()
+        if properties.get_layout() not in LAYOUTS or properties.get_external_count() > 0:
+            raise EventFileError(f"{where}: data in another file: refused, expected them here")
+        filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
+        if not filters <= {DEFLATE, SHUFFLE, FLETCHER32}:
+            raise EventFileError(
+                f"{where}: filters {sorted(filters)}: refused, expected deflate, shuffle or "
+                f"fletcher32"
+            )
+        if dataset.chunks is not None:
+            n_bytes = float(np.prod(dataset.chunks, dtype=float)) * dataset.dtype.itemsize
+            if n_bytes > MAX_CHUNK_BYTES:
+                raise EventFileError(
+                    f"{where}: chunks of {n_bytes:.3g} bytes: expected at most {MAX_CHUNK_BYTES}"
+                )
+        return dataset
+
+    def _check_heaps(self) -> None:
+        """Refuse a file whose texts of variable length HDF5 would search for ever.
+
+        They lie in heaps: rows of objects, each with its size. HDF5 2.0 does not get past an object
+        of size 0, which damage can make of any.
+        """
+        if self._are_heaps_checked:
+            return
+        with (
+            self.path.open("rb") as stream,
+            mmap(stream.fileno(), 0, access=ACCESS_READ) as content,
+        ):
+            at = content.find(HEAP_MAGIC)
+            while at >= 0:
+                _check_heap(self.path, content, at)
+                at = content.find(HEAP_MAGIC, at + len(HEAP_MAGIC))
+        self._are_heaps_checked = True
+
+
+def _check_heap(path: Path, content: mmap, at: int) -> None:
+    """Walk through the objects of the heap at this place."""
+    end = at + int.from_bytes(content[at + 8 : at + HEAP_HEAD], "little")
+    inside = at + HEAP_HEAD
+    while inside + HEAP_HEAD <= end:
+        index = int.from_bytes(content[inside : inside + 2], "little")
+        length = int.from_bytes(content[inside + 8 : inside + HEAP_HEAD], "little")
+        # The free space at the end, of index 0, counts its own head.
+        step = length if index == 0 else HEAP_HEAD + -(-length // 8) * 8
+        if step < HEAP_HEAD or inside + step > end:
+            raise EventFileError(f"{path}: damaged: a heap of texts does not add up")
+        inside += step
 
 
 def rows(dataset: Any, first: int, end: int) -> NDArray[np.float64]:
@@ -115,61 +229,3 @@ def rows(dataset: Any, first: int, end: int) -> NDArray[np.float64]:
             f"{dataset.file.filename}: {dataset.name[1:]}: {len(dataset)} rows: expected {end}"
         )
     return found
-
-
-def text(path: Path, file: Any, name: str) -> str:
-    """The text of a dataset, empty where there is none.
-
-    Raises:
-        EventFileError: it is no text, or not the one that was written.
-    """
-    import h5py
-
-    dataset = _dataset(path, file, name)
-    if dataset is None:
-        return ""
-    if h5py.check_string_dtype(dataset.dtype) is None or dataset.shape != ():
-        raise EventFileError(f"{path}: {name}: of type {dataset.dtype}: expected one text")
-    # Of a text of variable length, this is the size of a pointer.
-    if dataset.dtype.itemsize > MAX_BYTES_WITHOUT_EVENT:
-        raise EventFileError(
-            f"{path}: {name}: {dataset.dtype.itemsize} bytes: expected at most "
-            f"{MAX_BYTES_WITHOUT_EVENT}"
-        )
-    found: bytes = dataset[()]
-    checksum = dataset.attrs.get(HEADER_CHECKSUM)
-    if checksum is not None and int(checksum) != isal_zlib.crc32(found):
-        raise EventFileError(f"{path}: {name}: its checksum is wrong: the file is damaged")
-    return found.decode()
-
-
-def _dataset(path: Path, file: Any, name: str) -> Any:
-    """The dataset of this name, if there is one."""
-    import h5py
-
-    where = f"{path}: {name}"
-    parts = name.split("/")
-    for depth in range(1, len(parts) + 1):
-        link = file.get("/".join(parts[:depth]), getlink=True)
-        if link is None:
-            return None
-        if not isinstance(link, h5py.HardLink):
-            raise EventFileError(f"{where}: {type(link).__name__}: refused, expected the data")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise EventFileError(f"{where}: {type(dataset).__name__}: expected a dataset")
-    properties = dataset.id.get_create_plist()
-    if properties.get_layout() > CHUNKED or properties.get_external_count() > 0:
-        raise EventFileError(f"{where}: data in another file: refused, expected them here")
-    filters = {properties.get_filter(i)[0] for i in range(properties.get_nfilters())}
-    if not filters <= {DEFLATE, SHUFFLE, FLETCHER32}:
-        raise EventFileError(
-            f"{where}: filters {sorted(filters)}: refused, expected deflate, shuffle or fletcher32"
-        )
-    if dataset.chunks and np.prod(dataset.chunks, dtype=float) * dataset.dtype.itemsize > (
-        MAX_CHUNK_BYTES
-    ):
-        raise EventFileError(
-            f"{where}: chunks of {dataset.chunks}: expected at most {MAX_CHUNK_BYTES >> 20} MiB"
-        )
-    return dataset

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from mlgen.core import Variation
 from mlgen.errors import EventFileError
 from mlgen.events.lhe_numbers import MAX_WHOLE
 from mlgen.events.lhe_scan import LheHead, LheScanner
-from mlgen.events.lheh5_datasets import column_names, rows, table, text
+from mlgen.events.lheh5_datasets import UntrustedFile, rows
 from mlgen.events.lheh5_layout import INIT_COLUMNS, PROCESS_COLUMNS, UNIT_WEIGHTS_FLAG
 from mlgen.events.writing import UNIT_WEIGHTS
 
@@ -30,22 +29,27 @@ class Lheh5Head:
     """The weight in the file that stands for 1, in pb; None where weights are what they are."""
 
 
-def read_head(path: Path, file: Any, weight_names: Sequence[str]) -> Lheh5Head:
+def read_head(file: UntrustedFile, weight_names: Sequence[str]) -> Lheh5Head:
     """The head of an open file whose events have these further weights.
 
     Raises:
         EventFileError: tables are missing or damaged, or the header declares other weights.
     """
-    init = table(path, file, "init", n_dim=1)
+    path = file.path
+    init = file.table("init", n_dim=1)
     numbers = dict(
-        zip(column_names(init, INIT_COLUMNS), rows(init, 0, init.shape[0]).tolist(), strict=True)
+        zip(
+            file.column_names(init, INIT_COLUMNS),
+            rows(init, 0, init.shape[0]).tolist(),
+            strict=True,
+        )
     )
-    processes = table(path, file, "procInfo")
+    processes = file.table("procInfo")
     if not 0 < len(processes) <= MAX_PROCESSES:
         raise EventFileError(
             f"{path}: procInfo: {len(processes)} rows: expected 1 to {MAX_PROCESSES}"
         )
-    names = column_names(processes, PROCESS_COLUMNS)
+    names = file.column_names(processes, PROCESS_COLUMNS)
     found = [
         dict(zip(names, row, strict=True)) for row in rows(processes, 0, len(processes)).tolist()
     ]
@@ -57,7 +61,7 @@ def read_head(path: Path, file: Any, weight_names: Sequence[str]) -> Lheh5Head:
             process["unitWeight"] = 1.0
     lines = [_init_line(path, numbers, len(found))]
     lines += [_process_line(path, process) for process in found]
-    header = text(path, file, "xml/header")
+    header = file.text("xml/header")
     return Lheh5Head(lhe=_scanned(path, header, lines, weight_names), unit_pb=unit_pb)
 
 

@@ -15,14 +15,7 @@ from mlgen.errors import EventFileError
 from mlgen.events.lhe_numbers import MAX_PARTICLES, N_COLUMNS, N_INFO, EventTable
 from mlgen.events.lhe_reader import events_of, sample_info
 from mlgen.events.lhe_scan import LheHead
-from mlgen.events.lheh5_datasets import (
-    CACHE_BYTES,
-    check_is_filled,
-    column_names,
-    reporting,
-    rows,
-    table,
-)
+from mlgen.events.lheh5_datasets import UntrustedFile, reporting, rows
 from mlgen.events.lheh5_head import read_head
 from mlgen.events.lheh5_layout import EVENT_COLUMNS, LAST_BITS, NOMINAL, PARTICLE_COLUMNS
 from mlgen.events.reading import EventFileReader
@@ -47,15 +40,12 @@ class Lheh5Reader(EventFileReader):
     """Rows of `events`."""
 
     def __init__(self, path: Path) -> None:
-        import h5py  # late: 0.2 s, and not all who read event files read these
-
         self.path = Path(path)
-        with reporting(self.path):
-            self._file = h5py.File(self.path, "r", rdcc_nbytes=CACHE_BYTES)
+        self._file = UntrustedFile(self.path)
         try:
             with reporting(self.path):
                 weight_names = self._open_tables()
-                found = read_head(self.path, self._file, weight_names)
+                found = read_head(self._file, weight_names)
                 self._last_bits = self._open_last_bits(found.unit_pb, len(weight_names))
             self.head, self._unit_pb = found.lhe, found.unit_pb
             self.info = sample_info(self.path, self.head)
@@ -87,8 +77,7 @@ class Lheh5Reader(EventFileReader):
                 yield found
 
     def close(self) -> None:
-        with reporting(self.path):
-            self._file.close()
+        self._file.close()
 
     def checksums(self, n_rows: Mapping[str, int]) -> dict[str, int]:
         """The CRC-32 of so many first rows of tables of these names.
@@ -100,7 +89,7 @@ class Lheh5Reader(EventFileReader):
         for name, n in n_rows.items():
             checksum = 0
             with reporting(self.path):
-                dataset = self._file[name]
+                dataset = self._file.table(name)
                 for first in range(0, n, EVENTS_PER_PIECE):
                     end = min(first + EVENTS_PER_PIECE, n)
                     checksum = isal_zlib.crc32(dataset[first:end], checksum)
@@ -109,12 +98,12 @@ class Lheh5Reader(EventFileReader):
 
     def _open_tables(self) -> list[str]:
         """Find the tables of events and their columns; the names of the further weights."""
-        self._events = table(self.path, self._file, "events")
-        self._particles = table(self.path, self._file, "particles")
-        check_is_filled(self.path, self._events)
+        self._events = self._file.table("events")
+        self._particles = self._file.table("particles")
+        self._file.check_is_filled(self._events)
         self.n_events = len(self._events)
-        names = column_names(self._events, (*EVENT_COLUMNS, NOMINAL))
-        particle_names = column_names(self._particles, PARTICLE_COLUMNS)
+        names = self._file.column_names(self._events, (*EVENT_COLUMNS, NOMINAL))
+        particle_names = self._file.column_names(self._particles, PARTICLE_COLUMNS)
         weights = [name for name in names if name not in EVENT_COLUMNS]
         missing = {"nparticles", "start"}.difference(names)
         missing |= set(PARTICLE_COLUMNS).difference(particle_names)
@@ -137,7 +126,7 @@ class Lheh5Reader(EventFileReader):
         """The table of LAST_BITS, None where there is none."""
         if unit_pb is None or not n_weights:
             return None
-        found = table(self.path, self._file, LAST_BITS)
+        found = self._file.table(LAST_BITS)
         if found.shape != (self.n_events, n_weights) or found.dtype != np.int8:
             raise EventFileError(
                 f"{self.path}: {LAST_BITS}: of shape {found.shape} and type {found.dtype}: "

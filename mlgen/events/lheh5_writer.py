@@ -241,8 +241,8 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
         ]
         dataset = self._make_table("init", INIT_COLUMNS, 0)
         dataset[:] = numbers
-        dataset.attrs["generatorName"] = "mlgen"
-        dataset.attrs["generatorVersion"] = mlgen.__version__
+        dataset.attrs["generatorName"] = np.bytes_("mlgen")
+        dataset.attrs["generatorVersion"] = np.bytes_(mlgen.__version__)
         if self._is_unit:
             dataset.attrs[UNIT_WEIGHTS_FLAG] = 1
 
@@ -267,9 +267,10 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
             fletcher32=True,
             track_times=False,
         )
-        # Readers in C++ take the first attribute, pylhe the second.
-        for attribute in (name, "properties"):
-            dataset.attrs.create(attribute, list(columns), dtype=h5py.string_dtype())
+        # Readers in C++ take the first attribute, as text of variable length; pylhe and ours take the
+        # second. HDF5 keeps texts of variable length without a checksum.
+        dataset.attrs.create(name, list(columns), dtype=h5py.string_dtype())
+        dataset.attrs["properties"] = np.array([column.encode() for column in columns])
         return dataset
 
     def _extend(self, name: str, rows: NDArray[Any]) -> None:
