@@ -246,8 +246,7 @@ class LheScanner:
         if not self._elements:
             self._version = attributes.get("version", "")
         self._elements.append(tag)
-        if self._elements[1:] == ["event"] and self._init is None:
-            raise EventFileError(f"{self.path}: <event> before <init>: expected the init block")
+        self._check_place(tag)
         if self._elements[1:2] == ["header"] and len(self._elements) == 4:
             self._has_children = True
         if self._is_wanted():
@@ -258,6 +257,18 @@ class LheScanner:
             self._weights.append("")
         elif self._elements[1:3] == DECLARATIONS:
             self._declare(tag, attributes)
+
+    def _check_place(self, tag: str) -> None:
+        """Refuse blocks where none may stand: readers differ in what they make of them."""
+        inside = self._elements[1:-1]
+        if tag == "event" and inside:
+            raise EventFileError(f"{self.path}: <event> inside <{inside[-1]}>: expected none there")
+        if tag == "event" and self._init is None:
+            raise EventFileError(f"{self.path}: <event> before <init>: expected the init block")
+        if tag == "init" and not inside and self._init is not None:
+            raise EventFileError(f"{self.path}: a second <init>: expected one")
+        if tag == "header" and not inside and (self._header or self._init is not None):
+            raise EventFileError(f"{self.path}: <header> behind another block: expected it first")
 
     def _declare(self, tag: str, attributes: dict[str, str]) -> None:
         """Note a further weight of the events; others' attributes, which none prescribes, may lack."""

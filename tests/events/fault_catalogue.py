@@ -11,6 +11,7 @@ from mlgen.events.check_findings import Severity
 from tests.events.good_files import write_good_file
 from tests.events.planting import (
     Plant,
+    block,
     both,
     column,
     entity_bomb,
@@ -87,7 +88,8 @@ DOCUMENT: dict[str, Row] = {
     "text behind the end": (lambda t: t + "<event>", "document", "not well-formed XML"),
     "a second document": (lambda t: t + t, "document", "junk after document element"),
     "a zero byte": (replaced("<event>", "<event>\0"), "document", "not well-formed XML"),
-    "tag not closed": (replaced("</event>\n", ""), "document", "not well-formed XML"),
+    "tag not closed": (replaced("</event>\n", ""), "document", "<event> inside <event>"),
+    "another tag closed": (replaced("</event>\n", "</events>\n"), "document", "mismatched tag"),
     "unknown entity": (replaced("<event>", "<event>&x;"), "document", "not well-formed XML"),
     "DOCTYPE": (replaced("<Les", "<!DOCTYPE a>\n<Les"), "document", "DOCTYPE: refused"),
     "external entity": (
@@ -101,6 +103,41 @@ DOCUMENT: dict[str, Row] = {
         lambda t: t[: t.index("<init>")] + "</LesHouchesEvents>",
         "document",
         "no <init> block",
+    ),
+    "a second init block": (
+        lambda t: t.replace("</LesHouchesEvents>", f"{block(t, 'init')}</LesHouchesEvents>"),
+        "document",
+        "a second <init>",
+    ),
+    "a second header": (
+        lambda t: t.replace("<init>", f"{block(t, 'header')}<init>"),
+        "document",
+        "<header> behind another block",
+    ),
+    "header behind the events": (
+        lambda t: t.replace("</LesHouchesEvents>", f"{block(t, 'header')}</LesHouchesEvents>"),
+        "document",
+        "<header> behind another block",
+    ),
+    "event in an event": (
+        both(replaced("<event>", "<event><event>"), replaced("</event>", "</event></event>")),
+        "document",
+        "<event> inside <event>",
+    ),
+    "event in the init block": (
+        lambda t: t.replace("</init>", f"{block(t, 'event')}</init>"),
+        "document",
+        "<event> inside <init>",
+    ),
+    "event in the header": (
+        lambda t: t.replace("</header>", f"{block(t, 'event')}</header>"),
+        "document",
+        "<event> inside <header>",
+    ),
+    "an event of another tag": (
+        both(replaced("<event>", "<Event>"), replaced("</event>", "</Event>")),
+        "n_events",
+        "19 events: expected 20",
     ),
     "no events": (
         lambda t: t[: t.index("<event>")] + "</LesHouchesEvents>",

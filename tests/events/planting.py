@@ -110,13 +110,19 @@ def rows_in_order(order: list[int], event: int = 1) -> Plant:
     return plant
 
 
+def block(text: str, tag: str) -> str:
+    """The first block of a tag."""
+    end = f"</{tag}>\n"
+    return text[text.index(f"<{tag}>") : text.index(end) + len(end)]
+
+
 def without_event(text: str) -> str:
     before, _, rest = text.partition("<event>")
     return before + rest.partition("</event>\n")[2]
 
 
 def event_twice(text: str) -> str:
-    event = text[text.index("<event>") : text.index("</event>\n") + len("</event>\n")]
+    event = block(text, "event")
     return text.replace(event, event + event, 1)
 
 
