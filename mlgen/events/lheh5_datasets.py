@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mlgen.errors import EventFileError
 from mlgen.events.lhe_scan import MAX_BYTES_WITHOUT_EVENT
-from mlgen.events.lheh5_layout import HEADER_CHECKSUM
+from mlgen.events.lheh5_layout import CHECKSUM_OF, HEADER_CHECKSUM
 
 MAX_COLUMNS = 1 << 14
 MAX_CHUNK_BYTES = 1 << 26
@@ -147,10 +147,18 @@ class UntrustedFile:
                 f"{where}: {kind.length} bytes: expected at most {MAX_BYTES_WITHOUT_EVENT}"
             )
         found: bytes = dataset[()]
-        checksum = dataset.attrs.get(HEADER_CHECKSUM)
-        if checksum is not None and int(checksum) != isal_zlib.crc32(found):
-            raise EventFileError(f"{where}: its checksum is wrong: the file is damaged")
+        if HEADER_CHECKSUM in dataset.attrs:
+            declared = int(dataset.attrs[HEADER_CHECKSUM])
+            check_sum(self.path, name, isal_zlib.crc32(found), declared)
         return found.decode()
+
+    def declared_checksums(self, dataset: Any) -> dict[str, int]:
+        """The CRC-32 of each table, as attributes of this one say; none in the files of others."""
+        return {
+            name.removeprefix(CHECKSUM_OF): int(dataset.attrs[name])
+            for name in dataset.attrs
+            if name.startswith(CHECKSUM_OF) and dataset.attrs.get_id(name).dtype.kind == "u"
+        }
 
     def _dataset(self, name: str) -> Any:
         """The dataset of this name, if there is one."""
@@ -215,6 +223,12 @@ def _check_heap(path: Path, content: mmap, at: int) -> None:
         if step < HEAP_HEAD or inside + step > end:
             raise EventFileError(f"{path}: damaged: a heap of texts does not add up")
         inside += step
+
+
+def check_sum(path: Path, name: str, found: int, declared: int) -> None:
+    """Refuse a table whose CRC-32 is not the one that the file declares."""
+    if found != declared:
+        raise EventFileError(f"{path}: {name}: its checksum is wrong: the file is damaged")
 
 
 def rows(dataset: Any, first: int, end: int) -> NDArray[np.float64]:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
+from isal import isal_zlib
+
 from mlgen.core import Variation
 from mlgen.errors import EventFileError
 from mlgen.events.lhe_numbers import MAX_WHOLE
 from mlgen.events.lhe_scan import LheHead, LheScanner
-from mlgen.events.lheh5_datasets import UntrustedFile, rows
+from mlgen.events.lheh5_datasets import UntrustedFile, check_sum, rows
 from mlgen.events.lheh5_layout import INIT_COLUMNS, PROCESS_COLUMNS, UNIT_WEIGHTS_FLAG
 from mlgen.events.writing import UNIT_WEIGHTS
 
@@ -27,6 +29,8 @@ class Lheh5Head:
     """With IDWTUP = +3 and XMAXUP = 1 where the weights stand for 1."""
     unit_pb: float | None
     """The weight in the file that stands for 1, in pb; None where weights are what they are."""
+    checksums: dict[str, int]
+    """The CRC-32 of the rows of tables of events; empty in the files of others."""
 
 
 def read_head(file: UntrustedFile, weight_names: Sequence[str]) -> Lheh5Head:
@@ -37,22 +41,20 @@ def read_head(file: UntrustedFile, weight_names: Sequence[str]) -> Lheh5Head:
     """
     path = file.path
     init = file.table("init", n_dim=1)
-    numbers = dict(
-        zip(
-            file.column_names(init, INIT_COLUMNS),
-            rows(init, 0, init.shape[0]).tolist(),
-            strict=True,
-        )
-    )
+    init_row = rows(init, 0, init.shape[0])
+    numbers = dict(zip(file.column_names(init, INIT_COLUMNS), init_row.tolist(), strict=True))
     processes = file.table("procInfo")
     if not 0 < len(processes) <= MAX_PROCESSES:
         raise EventFileError(
             f"{path}: procInfo: {len(processes)} rows: expected 1 to {MAX_PROCESSES}"
         )
     names = file.column_names(processes, PROCESS_COLUMNS)
-    found = [
-        dict(zip(names, row, strict=True)) for row in rows(processes, 0, len(processes)).tolist()
-    ]
+    process_rows = rows(processes, 0, len(processes))
+    found = [dict(zip(names, row, strict=True)) for row in process_rows.tolist()]
+    checksums = file.declared_checksums(processes)
+    for name, content in {"init": init_row, "procInfo": process_rows}.items():
+        if name in checksums:
+            check_sum(path, name, isal_zlib.crc32(content), checksums.pop(name))
     unit_pb = None
     if UNIT_WEIGHTS_FLAG in init.attrs:
         unit_pb = math.fsum(process.get("xSection", 0.0) for process in found)
@@ -62,7 +64,8 @@ def read_head(file: UntrustedFile, weight_names: Sequence[str]) -> Lheh5Head:
     lines = [_init_line(path, numbers, len(found))]
     lines += [_process_line(path, process) for process in found]
     header = file.text("xml/header")
-    return Lheh5Head(lhe=_scanned(path, header, lines, weight_names), unit_pb=unit_pb)
+    head = _scanned(path, header, lines, weight_names)
+    return Lheh5Head(lhe=head, unit_pb=unit_pb, checksums=checksums)
 
 
 def _init_line(path: Path, numbers: dict[str, float], n_processes: int) -> str:

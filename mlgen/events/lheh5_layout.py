@@ -62,6 +62,9 @@ LAST_BITS = "mlgenLastBits"
 cross section, to have the one that was written."""
 HEADER_CHECKSUM = "crc32"
 """Attribute of `xml/header`, whose bytes HDF5 keeps without a checksum."""
+CHECKSUM_OF = "crc32:"
+"""Before the name of each other table, an attribute of `procInfo`: the CRC-32 of its rows that were
+written. HDF5's own, of Fletcher, does not tell 0 from 65535 in two bytes."""
 
 ROWS_PER_CHUNK = 1024
 """Of `events`; twice as many of `particles`. Smaller files have chunks of their own size."""

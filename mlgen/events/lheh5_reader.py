@@ -15,7 +15,7 @@ from mlgen.errors import EventFileError
 from mlgen.events.lhe_numbers import MAX_PARTICLES, N_COLUMNS, N_INFO, EventTable
 from mlgen.events.lhe_reader import events_of, sample_info
 from mlgen.events.lhe_scan import LheHead
-from mlgen.events.lheh5_datasets import UntrustedFile, reporting, rows
+from mlgen.events.lheh5_datasets import UntrustedFile, check_sum, reporting, rows
 from mlgen.events.lheh5_head import read_head
 from mlgen.events.lheh5_layout import EVENT_COLUMNS, LAST_BITS, NOMINAL, PARTICLE_COLUMNS
 from mlgen.events.reading import EventFileReader
@@ -48,6 +48,8 @@ class Lheh5Reader(EventFileReader):
                 found = read_head(self._file, weight_names)
                 self._last_bits = self._open_last_bits(found.unit_pb, len(weight_names))
             self.head, self._unit_pb = found.lhe, found.unit_pb
+            names = ["events", "particles", LAST_BITS][: 2 if self._last_bits is None else 3]
+            self._declared = {n: found.checksums[n] for n in names if n in found.checksums}
             self.info = sample_info(self.path, self.head)
         except BaseException:
             self.close()
@@ -66,15 +68,22 @@ class Lheh5Reader(EventFileReader):
             EventFileError: the file is damaged.
         """
         end = 0
+        sums = dict.fromkeys(self._declared, 0)
         for first in range(0, self.n_events, EVENTS_PER_PIECE):
             with reporting(self.path):
                 events = rows(self._events, first, min(first + EVENTS_PER_PIECE, self.n_events))
                 n_particles, start = self._ranges(events, first, end)
                 end = int(start[-1] + n_particles[-1])
-                particles = rows(self._particles, int(start[0]), end)
-            found = self._table(events, particles, n_particles, start - start[0], first)
+                pieces = {"events": events, "particles": rows(self._particles, int(start[0]), end)}
+                if self._last_bits is not None:
+                    pieces[LAST_BITS] = self._last_bits[first : first + len(events)]
+            for name in sums:
+                sums[name] = isal_zlib.crc32(pieces[name], sums[name])
+            found = self._table(pieces, n_particles, start - start[0], first)
             if len(found.info):
                 yield found
+        for name, declared in self._declared.items():
+            check_sum(self.path, name, sums[name], declared)
 
     def close(self) -> None:
         self._file.close()
@@ -161,13 +170,13 @@ class Lheh5Reader(EventFileReader):
 
     def _table(
         self,
-        events: NDArray[np.float64],
-        particles: NDArray[np.float64],
+        pieces: Mapping[str, NDArray[Any]],
         n_particles: NDArray[np.int64],
         start: NDArray[np.int64],
         first: int,
     ) -> EventTable:
         """Rows as the accord has them: `start` is counted from the first of these particles."""
+        events, particles = pieces["events"], pieces["particles"]
         info = np.empty((len(events), N_INFO))
         for i, column in enumerate(self._info_columns):
             info[:, i] = events[:, column] if column >= 0 else UNKNOWN
@@ -182,10 +191,8 @@ class Lheh5Reader(EventFileReader):
                 )
             info[:, 2] = 1.0
             weights = weights / self._unit_pb
-            if self._last_bits is not None:
-                with reporting(self.path):
-                    missed = rows(self._last_bits, first, first + len(events)).astype(np.int64)
-                weights = (weights.view(np.int64) + missed).view(np.float64)
+            if LAST_BITS in pieces:
+                weights = (weights.view(np.int64) + pieces[LAST_BITS]).view(np.float64)
         if self._particle_columns != list(range(N_COLUMNS)):
             particles = particles[:, self._particle_columns]
         n_max = int(n_particles.max())

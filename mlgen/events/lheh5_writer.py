@@ -25,6 +25,7 @@ from mlgen.errors import EventFileError
 from mlgen.events.lhe_numbers import MAX_WHOLE
 from mlgen.events.lhe_text import PROCESS_ID, header_text
 from mlgen.events.lheh5_layout import (
+    CHECKSUM_OF,
     EVENT_COLUMNS,
     HEADER_CHECKSUM,
     INIT_COLUMNS,
@@ -183,7 +184,7 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
             if self._is_unit and self.info.variations:
                 names = [variation.name for variation in self.info.variations]
                 self._tables[LAST_BITS] = self._make_table(LAST_BITS, names, n_rows, np.int8)
-            self._checksums = dict.fromkeys(self._tables, 0)
+            self._checksums |= dict.fromkeys(self._tables, 0)
 
     def _put(self, piece: Lheh5Piece) -> int:
         rows_per_chunk = self._tables["particles"].chunks[0]
@@ -212,9 +213,9 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
 
     def _verify(self) -> None:
         with Lheh5Reader(self.temporary) as reader:
-            n_rows = dict.fromkeys(self._checksums, self._n_events) | {"particles": self._n_rows}
+            n_rows = dict.fromkeys(self._tables, self._n_events) | {"particles": self._n_rows}
             found = reader.checksums(n_rows)
-        if found != self._checksums:
+        if any(found[name] != self._checksums[name] for name in found):
             raise EventFileError(f"{self.path}: not what was written: the disk may be failing")
 
     def _release(self) -> None:
@@ -241,6 +242,7 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
         ]
         dataset = self._make_table("init", INIT_COLUMNS, 0)
         dataset[:] = numbers
+        self._checksums["init"] = isal_zlib.crc32(np.array(numbers, dtype=np.float64))
         dataset.attrs["generatorName"] = np.bytes_("mlgen")
         dataset.attrs["generatorVersion"] = np.bytes_(mlgen.__version__)
         if self._is_unit:
@@ -297,7 +299,11 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
                 largest = abs(cross_section) if self._is_unit else self.weights.largest
                 error = self.info.cross_section_error_pb
                 processes.resize(1, axis=0)
-                processes[:] = [[PROCESS_ID, self._n_max, -1, cross_section, error, largest]]
+                numbers = [PROCESS_ID, self._n_max, -1, cross_section, error, largest]
+                processes[:] = np.array([numbers])
+                own = isal_zlib.crc32(np.array(numbers, dtype=np.float64))
+                for name, checksum in {**self._checksums, "procInfo": own}.items():
+                    processes.attrs[f"{CHECKSUM_OF}{name}"] = np.uint32(checksum)
                 file.flush()
                 n_bytes = file.id.get_filesize()
         finally:
