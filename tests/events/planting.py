@@ -1,8 +1,11 @@
-"""Changing the text of an event file: what plants faults, and what changes nothing."""
+"""Changing the text or the tables of an event file: what plants faults, and what changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
+
+import h5py
 
 Plant = Callable[[str], str]
 
@@ -144,3 +147,30 @@ def entity_bomb(text: str) -> str:
     entities += [f'<!ENTITY a{level} "{f"&a{level - 1};" * 10}">' for level in range(1, 10)]
     bombed = text.replace("<event>\n", "<event>&a9;\n", 1)
     return f"<!DOCTYPE a [{''.join(entities)}]>\n{bombed}"
+
+
+def negated(number: float) -> float:
+    return -number
+
+
+def shifted(by: float) -> Callable[[float], float]:
+    return lambda number: number + by
+
+
+def cell(
+    table: str, row: int, column: str, new: float | Callable[[float], float]
+) -> Callable[[bytes], bytes]:
+    """Change a number of an LHEH5 file, and leave out the checksums that tell of it."""
+
+    def plant(content: bytes) -> bytes:
+        stream = BytesIO(content)
+        with h5py.File(stream, "r+") as file:
+            names = [name.decode() for name in file[table].attrs["properties"]]
+            place = (names.index(column),) if file[table].ndim == 1 else (row, names.index(column))
+            file[table][place] = new(file[table][place]) if callable(new) else new
+            for attributes in (file["procInfo"].attrs, file["xml/header"].attrs):
+                for name in [name for name in attributes if name.startswith("crc32")]:
+                    del attributes[name]
+        return stream.getvalue()
+
+    return plant

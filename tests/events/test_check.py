@@ -15,7 +15,7 @@ from mlgen.core import EventBatch
 from mlgen.errors import EventFileError
 from mlgen.events.check import CheckReport, check_file
 from mlgen.events.formats import read_events, write_events
-from tests.events.fault_catalogue import OTHER
+from tests.events.event_faults import OTHER
 from tests.events.good_files import write_good_file
 from tests.events.planting import Plant, both, column, replaced, weight
 from tests.events.samples import TTJ, eej
@@ -195,7 +195,7 @@ def test_the_checksum_is_compared_where_a_record_lies_beside_the_file(tmp_path: 
     (tmp_path / "run.json").write_text(json.dumps(record(path)))
     report = check_file(path)
     assert (report.checksum, report.findings) == ("agrees", ())
-    other = shutil.copy(path, tmp_path / "other.lhe.gz")
+    other = Path(shutil.copy(path, tmp_path / "other.lhe.gz"))
     assert check_file(other).checksum == "not compared"
     assert check_file(other).findings == ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from mlgen.events import check
 from mlgen.events.check import CheckReport, check_file
 from mlgen.events.check_findings import Fault
 from tests.events.fault_catalogue import CATALOGUE, PlantedFault
-from tests.events.good_files import GOOD_FILES, write_good_file
+from tests.events.good_files import GOOD_FILES, OURS, write_good_file
 
 
 def finds(fault: PlantedFault, report: CheckReport) -> bool:
@@ -32,8 +33,13 @@ def test_a_planted_fault_is_found(tmp_path: Path, name: str) -> None:
     assert report.is_good == (fault.severity == "warning")
 
 
-@pytest.mark.parametrize("suffix", [".lhe", ".lhe.gz"])
-@pytest.mark.parametrize("name", GOOD_FILES)
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        *product(GOOD_FILES, (".lhe", ".lhe.gz")),
+        *product(OURS, (".lheh5",)),
+    ],
+)
 def test_good_files_pass(tmp_path: Path, name: str, suffix: str) -> None:
     path = tmp_path / f"events{suffix}"
     write_good_file(name, path)
