@@ -23,7 +23,7 @@ BETWEEN = CLOSING + OPENING
 END_OF_WEIGHTS = [b"\n</rwgt", b"\n"]
 """What follows the last weight, split at `>`."""
 
-END_OF_LINE, END_OF_EVENT = 2e-322, 3e-322
+END_OF_LINE, END_OF_EVENT = -7e22, -8e22
 """Numbers that stand for the ends; should they be those of an event, the text is not plain."""
 MARK = b"@"
 
@@ -129,8 +129,8 @@ def _weights(texts: Sequence[bytes], ids: Sequence[str]) -> NDArray[np.float64] 
         if parts[0:-2:2] != expected or parts[-2:] != END_OF_WEIGHTS:
             return None
         found += parts[1:-2:2]
-    text = b",".join(found) + b","
-    text = text.replace(b"</wgt,", b",").translate(TRANSLATION)
+    text = b" ".join(found) + b" "
+    text = text.replace(b"</wgt ", b" ").translate(TRANSLATION)
     try:
         numbers = orjson.loads(b"[%b]" % text[:-1])
     except orjson.JSONDecodeError:
