@@ -88,8 +88,7 @@ class DaskWorkers(Workers):
             self._wait_for_workers()
         try:
             while True:
-                with self._scheduler():
-                    self._submit(schedule, recipe, futures, finished)
+                self._submit(schedule, recipe, futures, finished)
                 if not futures:
                     return
                 answer = self._next_answer(finished)
@@ -116,14 +115,16 @@ class DaskWorkers(Workers):
         finished: SimpleQueue[Future],
     ) -> None:
         """Keep the workers busy that are there now."""
-        n_workers = max(1, self._look())
+        with self._scheduler():
+            n_workers = max(1, self._look())
         schedule.n_ahead = N_AHEAD * n_workers
         while len(futures) < N_AT_ONCE * n_workers:
             index = schedule.next()
             if index is None:
                 return
             key = (self._name, index)
-            future = self._client.submit(_compute, recipe, index, key=key, priority=-index)
+            with self._scheduler():
+                future = self._client.submit(_compute, recipe, index, key=key, priority=-index)
             futures[index] = future
             future.add_done_callback(finished.put)
 
@@ -194,7 +195,8 @@ class DaskWorkers(Workers):
         message = event[1]
         if not isinstance(message, dict) or message.get("action") != "remove-worker":
             return
-        chunks = [key[1] for key in message["processing-tasks"] if key[0] == self._name]
+        keys = [key for key in message["processing-tasks"] if isinstance(key, tuple | list)]
+        chunks = [key[1] for key in keys if key[0] == self._name]
         if chunks and not message["expected"]:
             # The oldest one is computed, the others wait.
             self.losses.append(Loss(index=min(chunks), cause="lost by the scheduler"))

@@ -209,7 +209,8 @@ def _exit(number: int, frame: FrameType | None) -> None:
 def _end_with_parent(descriptor: int) -> None:
     """End this process, and those it started, once the other end of a pipe is closed.
 
-    The system closes it where the parent was killed; a long chunk would notice only at its end.
+    The system closes it where the parent was killed; a long chunk would notice only at its end. (What holds
+    Python's global lock delays this until it lets go.)
     """
     hung_up = select.poll()
     hung_up.register(descriptor, 0)

@@ -8,10 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import mlgen
+from mlgen.campaign.worker import Recipe
 from mlgen.campaign.workers import N_AHEAD, InProcess, LocalWorkers, local_workers
 from mlgen.errors import CardError, MatrixElementError, MlgenError, NonFiniteWeight
 from tests.campaign.chunk_tasks import (
@@ -409,3 +412,9 @@ def test_a_worker_imports_only_what_its_task_needs(workers: LocalWorkers) -> Non
     ((_, modules),) = workers.compute(Imports(), [0])
     assert "mlgen.campaign.worker" in modules
     assert {"torch", "numpy", "distributed", "typer"}.isdisjoint(modules)
+
+
+def test_another_version_of_mlgen_is_refused() -> None:
+    recipe = replace(Recipe.of(Squares()), version="0.0.1")
+    with pytest.raises(MlgenError, match=rf"^a worker has mlgen {mlgen.__version__}: expected 0"):
+        recipe.open()
