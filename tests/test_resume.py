@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from mlgen.cli import run_arguments
 from mlgen.errors import CardError, MatrixElementError, MlgenError, PackError
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.jobs.run import RunResult
+from tests.stopping import StopsAt
 
 SETTINGS = (
     "run.n_events=100",
@@ -59,25 +58,6 @@ def checkpoints_at_every_round(monkeypatch: pytest.MonkeyPatch) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """The run that nothing stops."""
     return run(quick_card(), tmp_path_factory.mktemp("whole") / "out")
-
-
-class StopsAt:
-    """Progress that stops the run after some advances of a step."""
-
-    def __init__(self, title: str, n: int, what: BaseException) -> None:
-        self.title, self.n_left, self.what = title, n, what
-        self.seen: list[str] = []
-
-    @contextmanager
-    def step(self, title: str, total: float) -> Iterator[Callable[[float, str], None]]:
-        def advance(more: float, note: str = "") -> None:
-            self.seen.append(title)
-            if title == self.title:
-                self.n_left -= 1
-                if self.n_left == 0:
-                    raise self.what
-
-        yield advance
 
 
 def stop(folder: Path, title: str, n: int, card: Card | None = None) -> None:
