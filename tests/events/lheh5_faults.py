@@ -26,6 +26,11 @@ LHEH5: dict[str, tuple[PlantBytes, str, str]] = {
     "last byte missing": (lambda b: b[:-1], "document", ""),
     "no tables": (lambda b: b[:100], "document", ""),
     "a bit of the numbers flipped": (flipped(0.9), "document", ""),
+    "a number that its checksum contradicts": (
+        cell("particles", 4, "spin", 0.5, with_checksums=True),
+        "document",
+        "its checksum is wrong",
+    ),
     "more particles than there are": (cell("events", 19, "nparticles", 400), "document", ""),
     "particles of another event": (cell("events", 1, "start", 0), "document", "start"),
     "NaN momentum": (cell("particles", 4, "pz", float("nan")), "finite", "NaN or infinity"),

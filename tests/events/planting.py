@@ -158,9 +158,13 @@ def shifted(by: float) -> Callable[[float], float]:
 
 
 def cell(
-    table: str, row: int, column: str, new: float | Callable[[float], float]
+    table: str,
+    row: int,
+    column: str,
+    new: float | Callable[[float], float],
+    with_checksums: bool = False,
 ) -> Callable[[bytes], bytes]:
-    """Change a number of an LHEH5 file, and leave out the checksums that tell of it."""
+    """Change a number of an LHEH5 file, and leave out the checksums that tell of it, or not."""
 
     def plant(content: bytes) -> bytes:
         stream = BytesIO(content)
@@ -170,7 +174,8 @@ def cell(
             file[table][place] = new(file[table][place]) if callable(new) else new
             for attributes in (file["procInfo"].attrs, file["xml/header"].attrs):
                 for name in [name for name in attributes if name.startswith("crc32")]:
-                    del attributes[name]
+                    if not with_checksums:
+                        del attributes[name]
         return stream.getvalue()
 
     return plant
