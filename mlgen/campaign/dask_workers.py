@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from distributed import Client, Future, KilledWorker
 
 from mlgen.campaign.schedule import Schedule
-from mlgen.campaign.worker import Answer, Recipe, Task
+from mlgen.campaign.worker import Answer, Failure, Recipe, Task
 from mlgen.campaign.workers import N_AHEAD, Loss, Workers
 from mlgen.errors import MlgenError
 
@@ -91,11 +91,13 @@ class DaskWorkers(Workers):
                 self._submit(schedule, recipe, futures, finished)
                 if not futures:
                     return
-                answer = self._next_answer(finished)
-                del futures[answer.index]
-                schedule.done(answer.index)
-                self.remote_cpu_s += answer.cpu_s
-                yield answer.index, answer.value()
+                answers = self._answers(finished)
+                for answer in answers:
+                    del futures[answer.index]
+                    schedule.done(answer.index)
+                    self.remote_cpu_s += answer.cpu_s
+                for answer in sorted(answers, key=lambda answer: answer.failure is not None):
+                    yield answer.index, answer.value()
         finally:
             with suppress(OSError, CancelledError):
                 self._client.cancel(list(futures.values()))
@@ -128,38 +130,44 @@ class DaskWorkers(Workers):
             futures[index] = future
             future.add_done_callback(finished.put)
 
-    def _next_answer(self, finished: SimpleQueue[Future]) -> Answer:
-        """Wait for a chunk to be finished.
+    def _answers(self, finished: SimpleQueue[Future]) -> list[Answer]:
+        """Wait for a chunk to be finished; all that are finished then.
 
         Raises:
-            MlgenError: the scheduler is gone, or too many workers died.
+            MlgenError: the scheduler is gone.
         """
-        while True:
-            with self._scheduler():
+        answers: list[Answer] = []
+        with self._scheduler():
+            while not answers or not finished.empty():
                 try:
-                    future = finished.get(timeout=_LOOK_S)
+                    answers.append(self._answer(finished.get(timeout=_LOOK_S)))
                 except Empty:
                     self._look()
-                    continue
-                return self._answer(future)
+                    if self._client.status != "running":
+                        raise ConnectionError from None
+        return answers
 
     def _answer(self, future: Future) -> Answer:
+        """What a worker answered; where none did, an answer that says so."""
+        index: int = future.key[1]
         try:
             answer: Answer = future.result()
+            return answer
         except (OSError, CancelledError):
             raise
-        except KilledWorker as error:
-            raise MlgenError(
-                f"chunk {future.key[1]}, or one beside it: its worker ended "
-                f"{error.allowed_failures + 1} times: expected a result; the logs of the workers of "
-                f"{self._where} may say why"
-            ) from error
-        except Exception as error:  # dask's own: those of the task are part of the answer
-            raise MlgenError(
-                f"{self._where}: {type(error).__name__}: {error}: expected mlgen to be installed there "
+        except KilledWorker as cause:
+            error = MlgenError(
+                f"chunk {index}, or one beside it: its worker ended {cause.allowed_failures + 1} times: "
+                f"expected a result; the logs of the workers of {self._where} may say why"
+            )
+            error.__cause__ = cause
+        except Exception as cause:  # dask's own: those of the task are part of the answer
+            error = MlgenError(
+                f"{self._where}: {type(cause).__name__}: {cause}: expected mlgen to be installed there "
                 "as it is here"
-            ) from error
-        return answer
+            )
+            error.__cause__ = cause
+        return Answer(index=index, result=b"", failure=Failure.of(error))
 
     def _look(self) -> int:
         """How many workers the scheduler has, as of a moment ago."""

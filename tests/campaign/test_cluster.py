@@ -132,6 +132,11 @@ def test_an_error_arrives_with_its_class_its_notes_and_its_stack_trace(workers: 
     assert "in _compute\n    raise error" in str(caught.value.__cause__)
 
 
+def test_what_cannot_be_opened_there_is_an_error(workers: Workers) -> None:
+    with pytest.raises(NonFiniteWeight, match="weight = nan"):
+        list(workers.compute(Raising(2, "in open"), range(4)))
+
+
 def test_closing_the_iterator_gives_up_what_was_begun(workers: Workers, tmp_path: Path) -> None:
     results = workers.compute(Deadly(tmp_path, deadly=(), times=0, seconds=0.2), range(1000))
     with closing(results):  # type: ignore[type-var]  # it is a generator
