@@ -171,14 +171,25 @@ class _Check:
             except EventFileError as error:
                 self.findings.of_event("lines", str(error), number)
         self.tally.n_events += len(texts)
-        for part in _parts(events):
+        for part in _parts([(len(event) - N_INFO) // N_COLUMNS for event in events]):
             self._add(EventTable.of(events[part], weights[part]), np.array(numbers[part]))
 
     def table(self, table: EventTable) -> None:
         """Check the next events."""
-        first = self.tally.n_events + 1
+        number = np.arange(1, len(table.info) + 1) + self.tally.n_events
         self.tally.n_events += len(table.info)
-        self._add(table, np.arange(first, self.tally.n_events + 1))
+        n, n_max = table.particles.shape[:2]
+        if n * n_max <= MAX_ROWS:
+            self._add(table, number)
+            return
+        n_rows = table.info[:, 0].astype(np.int64).tolist()
+        for part in _parts(n_rows):
+            cut = EventTable(
+                info=table.info[part],
+                particles=table.particles[part, : max(n_rows[part])],
+                weights=table.weights[part],
+            )
+            self._add(cut, number[part])
 
     def finish(self, head: LheHead) -> None:
         """Check the events that wait, and what is said of all of them."""
@@ -268,9 +279,8 @@ def _begins_with(path: Path, first_bytes: bytes) -> bool:
         return stream.read(len(first_bytes)) == first_bytes
 
 
-def _parts(events: Sequence[Sequence[float]]) -> Iterator[slice]:
-    """Slices of events, each small enough for a table of MAX_ROWS."""
-    n_rows = [(len(event) - N_INFO) // N_COLUMNS for event in events]
+def _parts(n_rows: Sequence[int]) -> Iterator[slice]:
+    """Slices of events with so many particles, each small enough for a table of MAX_ROWS."""
     start = longest = 0
     for end, n in enumerate(n_rows):
         longest = max(longest, n)
