@@ -1,14 +1,13 @@
 """Tables and texts of HDF5 files of unknown origin, refused where reading them may do harm.
 
-HDF5 can follow links to other files, load plugins that decode data, promise 10^18 rows in 100 bytes,
-and search a damaged heap for ever; none of that is needed in an event file.
+HDF5 can follow links to other files, load plugins that decode data, and promise 10^18 rows in 100
+bytes; none of that is needed in an event file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,13 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from mlgen.errors import EventFileError
-from mlgen.events.lhe_scan import MAX_BYTES_WITHOUT_EVENT
-from mlgen.events.lheh5_layout import CHECKSUM_OF, HEADER_CHECKSUM
+from mlgen.events.lheh5_layout import CHECKSUM_OF, HEADER_CHECKSUM, MAGIC
+from mlgen.events.lheh5_rehearsal import rehearse
 
+FIRST_WITH_CHECKSUMS = b"\x02"
+"""Version of the head of an HDF5 file, behind MAGIC, from which all but raw data has checksums."""
+
+MAX_TEXT_BYTES = 1 << 26
 MAX_COLUMNS = 1 << 14
 MAX_CHUNK_BYTES = 1 << 26
 """A chunk is in memory as a whole."""
@@ -33,10 +36,6 @@ DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3
 
 LAYOUTS = (0, 1, 2)
 """Compact, contiguous and chunked; not virtual (3)."""
-
-HEAP_MAGIC = b"GCOL\x01\0\0\0"
-HEAP_HEAD = 16
-"""Bytes before the first object of a heap, and before the content of each object."""
 
 MAX_MESSAGE = 200
 
@@ -55,15 +54,25 @@ def reporting(path: Path) -> Iterator[None]:
 class UntrustedFile:
     """An open HDF5 file, of which tables and texts are safe to read.
 
-    All methods raise `EventFileError`, but for those inside h5py, which `reporting` turns into it.
+    All methods raise `EventFileError`, but for errors of h5py, which `reporting` turns into it. What
+    has no checksums is read in another process first: HDF5 2.0 can take damage for a loop without
+    an end, or for a text of 4 GB.
+
+    Args:
+        path: the file.
+        is_rehearsal: whether this is that process.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_rehearsal: bool = False) -> None:
         import h5py  # late: 0.2 s, and not all who read event files read these
 
         self.path = path
-        self._are_heaps_checked = False
+        self._is_rehearsed = is_rehearsal
         with reporting(path):
+            with path.open("rb") as stream:
+                is_old = stream.read(len(MAGIC) + 1)[-1:] < FIRST_WITH_CHECKSUMS
+            if is_old:
+                self._rehearse()
             self._file = h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
 
     def close(self) -> None:
@@ -115,7 +124,7 @@ class UntrustedFile:
             if kind is None or found.shape != (n_columns,):
                 continue
             if kind.length is None:
-                self._check_heaps()
+                self._rehearse()
             names = [
                 name.decode() if isinstance(name, bytes) else str(name)
                 for name in dataset.attrs[attribute]
@@ -141,11 +150,9 @@ class UntrustedFile:
         if kind is None or dataset.shape != ():
             raise EventFileError(f"{where}: of type {dataset.dtype}: expected one text")
         if kind.length is None:
-            self._check_heaps()
-        elif kind.length > MAX_BYTES_WITHOUT_EVENT:
-            raise EventFileError(
-                f"{where}: {kind.length} bytes: expected at most {MAX_BYTES_WITHOUT_EVENT}"
-            )
+            self._rehearse()
+        elif kind.length > MAX_TEXT_BYTES:
+            raise EventFileError(f"{where}: {kind.length} bytes: expected at most {MAX_TEXT_BYTES}")
         found: bytes = dataset[()]
         if HEADER_CHECKSUM in dataset.attrs:
             declared = int(dataset.attrs[HEADER_CHECKSUM])
@@ -159,6 +166,12 @@ class UntrustedFile:
             for name in dataset.attrs
             if name.startswith(CHECKSUM_OF) and dataset.attrs.get_id(name).dtype.kind == "u"
         }
+
+    def _rehearse(self) -> None:
+        """Have another process read it first, once."""
+        if not self._is_rehearsed:
+            rehearse(self.path)
+            self._is_rehearsed = True
 
     def _dataset(self, name: str) -> Any:
         """The dataset of this name, if there is one."""
@@ -191,38 +204,6 @@ class UntrustedFile:
                     f"{where}: chunks of {n_bytes:.3g} bytes: expected at most {MAX_CHUNK_BYTES}"
                 )
         return dataset
-
-    def _check_heaps(self) -> None:
-        """Refuse a file whose texts of variable length HDF5 would search for ever.
-
-        They lie in heaps: rows of objects, each with its size. HDF5 2.0 does not get past an object
-        of size 0, which damage can make of any.
-        """
-        if self._are_heaps_checked:
-            return
-        with (
-            self.path.open("rb") as stream,
-            mmap(stream.fileno(), 0, access=ACCESS_READ) as content,
-        ):
-            at = content.find(HEAP_MAGIC)
-            while at >= 0:
-                _check_heap(self.path, content, at)
-                at = content.find(HEAP_MAGIC, at + len(HEAP_MAGIC))
-        self._are_heaps_checked = True
-
-
-def _check_heap(path: Path, content: mmap, at: int) -> None:
-    """Walk through the objects of the heap at this place."""
-    end = at + int.from_bytes(content[at + 8 : at + HEAP_HEAD], "little")
-    inside = at + HEAP_HEAD
-    while inside + HEAP_HEAD <= end:
-        index = int.from_bytes(content[inside : inside + 2], "little")
-        length = int.from_bytes(content[inside + 8 : inside + HEAP_HEAD], "little")
-        # The free space at the end, of index 0, counts its own head.
-        step = length if index == 0 else HEAP_HEAD + -(-length // 8) * 8
-        if step < HEAP_HEAD or inside + step > end:
-            raise EventFileError(f"{path}: damaged: a heap of texts does not add up")
-        inside += step
 
 
 def check_sum(path: Path, name: str, found: int, declared: int) -> None:
