@@ -80,6 +80,7 @@ CATALOGUE: dict[str, PlantedFault] = {
     **_in_text("many", file_faults.WARNINGS_OF_MANY, "warning"),
     **_in_text("varied", event_faults.FURTHER_WEIGHTS),
     **_in_text("collider", event_faults.COLLIDER),
+    **_in_text("collider", file_faults.WARNINGS_OF_COLLIDER, "warning"),
     **_in_text("tops", file_faults.WARNINGS_OF_TOPS, "warning"),
     **_in_text("madgraph", file_faults.MADGRAPH),
     **_in_text("madgraph", file_faults.WARNINGS_OF_MADGRAPH, "warning"),

@@ -233,3 +233,15 @@ WARNINGS_OF_TOPS: dict[str, Row] = {
         "line 3: mass = 190.3",
     ),
 }
+
+WARNINGS_OF_COLLIDER: dict[str, Row] = {
+    "weights in pb that are all equal": (
+        both(
+            init(0, 8, "-4"),
+            init(1, 2, "0.4"),
+            *(column(0, 2, "0.4", event=event) for event in (1, 2, 3)),
+        ),
+        "weighting_strategy",
+        "all weights are equal: expected 3",
+    ),
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -79,5 +80,14 @@ def test_without_its_rule_a_fault_is_not_found(
     assert not finds(fault, check_file(path))
 
 
-def test_the_catalogue_is_long() -> None:
-    assert len(CATALOGUE) >= 150
+def test_the_catalogue_has_each_kind_of_finding_that_is_documented() -> None:
+    page = Path(__file__).parents[2] / "docs" / "event_files.md"
+    table = page.read_text(encoding="utf-8").split("| kind |")[1].split("\n\n")[0]
+    documented = {
+        kind
+        for row in table.splitlines()[2:]
+        for kind in re.findall("`([a-z_]+)`", row.split("|")[1])
+    }
+    # tests/events/test_check.py has those that need a second file.
+    assert {fault.kind for fault in CATALOGUE.values()} == documented - {"checksum", "record"}
+    assert len(CATALOGUE) >= 190
