@@ -95,7 +95,7 @@ class DaskWorkers(Workers):
                 for answer in answers:
                     del futures[answer.index]
                     schedule.done(answer.index)
-                    self.remote_cpu_s += answer.cpu_s
+                    self.cpu_s += answer.cpu_s
                 for answer in sorted(answers, key=lambda answer: answer.failure is not None):
                     yield answer.index, answer.value()
         finally:

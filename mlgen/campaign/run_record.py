@@ -380,6 +380,12 @@ class StepClock:
             self._charge()
             self._open.pop()
 
+    def move(self, cpu_s: float, source: Step | None, target: Step) -> None:
+        """Charge CPU time to another step than it was charged to; None: to none, till now."""
+        if source is not None:
+            self._cpu_s[source] -= cpu_s
+        self._cpu_s[target] += cpu_s
+
     def _charge(self) -> None:
         cpu_s, wall_s = _now()
         if self._open:

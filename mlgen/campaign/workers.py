@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from mlgen.campaign.schedule import Schedule
 from mlgen.campaign.worker import Answer, Recipe, Task
@@ -49,11 +49,14 @@ class Loss:
 class Workers(ABC):
     """What computes the chunks of tasks; a context manager, which ends what it started."""
 
+    are_children: ClassVar[bool] = False
+    """Whether the system adds their CPU time to that of this process, when they end."""
+
     def __init__(self) -> None:
         self.losses: list[Loss] = []
         """Workers that died."""
-        self.remote_cpu_s = 0.0
-        """CPU time on other machines: that of local processes is counted by the operating system."""
+        self.cpu_s = 0.0
+        """CPU time of the chunks that other processes computed."""
 
     @abstractmethod
     def compute(self, task: Task[Result], indices: Iterable[int]) -> Iterator[tuple[int, Result]]:
@@ -71,6 +74,9 @@ class Workers(ABC):
     @abstractmethod
     def close(self) -> None:
         """End all workers."""
+
+    def release(self) -> None:  # noqa: B027  # nothing to end, for most
+        """End processes that start again where there is work: what they cost is counted then."""
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +118,8 @@ class InProcess(Workers):
 class LocalWorkers(Workers):
     """Compute in processes of this machine, which stay from one task to the next."""
 
+    are_children = True
+
     def __init__(self, n_workers: int, grace_s: float = 5.0) -> None:
         """Start nothing yet.
 
@@ -139,6 +147,7 @@ class LocalWorkers(Workers):
                 answers, dead = self._listen()
                 for answer in answers:
                     schedule.done(answer.index)
+                    self.cpu_s += answer.cpu_s
                 errors = [self._bury(process, schedule, deaths) for process in dead]
                 if not any(errors) and not any(answer.failure for answer in answers):
                     # Before the caller looks at the results: no worker waits for that.
@@ -151,6 +160,9 @@ class LocalWorkers(Workers):
             self._end(self._busy())
 
     def close(self) -> None:
+        self.release()
+
+    def release(self) -> None:
         self._end(self._processes)
 
     def _busy(self) -> list[WorkerProcess]:

@@ -22,6 +22,7 @@ from mlgen.campaign.run_folder import check_resumable, remove_unfinished, sole_u
 from mlgen.campaign.run_record import (
     RECORD_FILE,
     RunRecord,
+    Step,
     StepClock,
     card_table,
     checksum,
@@ -118,8 +119,8 @@ def run_card(
             write_pack(pack_path, pack)
         job = Job.of(pack, checksum(pack_path), learned.process, folder / CHUNKS_FOLDER)
         sample = _made(job, workers, clock, progress)
+        record = _written(folder, sample, workers, clock, progress)
         with clock.step("write"):
-            record = _written(folder, sample, workers, progress)
             vegas, picker = learned.integration.candidates[0], learned.process.picker
             reference = reference_sample(vegas, picker, card.run, N_REFERENCE)
             files = {**record.files, pack_path.name: describe_file(pack_path)}
@@ -128,7 +129,7 @@ def run_card(
             record = replace(record, files=files, cpu_s=clock.cpu_s)
             plotted = EventBatch.concatenate(list(sample.events.between(0, N_PLOTTED)))
             files |= write_run_report(learned, record, plotted, reference, folder)
-        record = replace(record, files=files, cpu_s=_cpu_s(clock, workers), wall_s=clock.wall_s)
+        record = replace(record, files=files, cpu_s=clock.cpu_s, wall_s=clock.wall_s)
         record.write(folder / RECORD_FILE)
     job.files.remove()
     checkpoint.remove()
@@ -229,11 +230,9 @@ def run_job(folder: Path, asked: StoredJob, workers: Workers, progress: Progress
         if asked.shard is not None:
             job = job.shard(*asked.shard)
         sample = _made(job, workers, clock, progress)
-        with clock.step("write"):
-            record = _written(folder, sample, workers, progress)
+        record = _written(folder, sample, workers, clock, progress)
         shard = "{}/{}".format(*asked.shard) if asked.shard else ""
-        cpu_s = _cpu_s(clock, workers)
-        record = replace(record, shard=shard, cpu_s=cpu_s, wall_s=clock.wall_s)
+        record = replace(record, shard=shard, cpu_s=clock.cpu_s, wall_s=clock.wall_s)
         record.write(folder / RECORD_FILE)
     job.files.remove()
     (folder / JOB_FILE).unlink()
@@ -317,14 +316,19 @@ def check_format(card: Card) -> None:
 
 
 def _made(job: Job, workers: Workers, clock: StepClock, progress: Progress) -> Sample:
-    with clock.step("generate"):
+    with clock.step("generate"), _charging(workers, clock, "generate"):
         return Sample(job=job, chunks=job.make(workers, progress))
 
 
-def _written(folder: Path, sample: Sample, workers: Workers, progress: Progress) -> RunRecord:
+def _written(
+    folder: Path, sample: Sample, workers: Workers, clock: StepClock, progress: Progress
+) -> RunRecord:
     """The event file, and the record of the sample."""
     path = folder / f"{EVENTS_STEM}.{sample.process.card.run.format}"
-    file, weights = write_sample(path, sample, workers, progress)
+    with clock.step("write"), _charging(workers, clock, "write"):
+        file, weights = write_sample(path, sample, workers, progress)
+    with clock.step("generate"):
+        workers.release()
     losses = tuple(
         f"a worker ended by {loss.cause}; chunk {loss.index} was made again"
         for loss in workers.losses
@@ -332,10 +336,17 @@ def _written(folder: Path, sample: Sample, workers: Workers, progress: Progress)
     return replace(record_of(sample, weights), files={path.name: file}, warnings=losses)
 
 
-def _cpu_s(clock: StepClock, workers: Workers) -> dict[str, float]:
-    """CPU time by step, with that of workers elsewhere."""
-    cpu_s = clock.cpu_s
-    return cpu_s | {"generate": round(cpu_s["generate"] + workers.remote_cpu_s, 3)}
+@contextmanager
+def _charging(workers: Workers, clock: StepClock, step: Step) -> Iterator[None]:
+    """Charge what workers compute inside to a step.
+
+    The system counts processes of this machine when they end, where that is charged to generating.
+    """
+    before = workers.cpu_s
+    yield
+    source: Step | None = "generate" if workers.are_children else None
+    if source != step:
+        clock.move(workers.cpu_s - before, source, step)
 
 
 class _Stops(Protocol):
