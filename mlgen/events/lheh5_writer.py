@@ -6,24 +6,21 @@ than there are in a second of Les Houches text.
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from isal import isal_zlib
 from numpy.typing import NDArray
 
 import mlgen
-from mlgen.core import EventBatch, SampleInfo, Variation
+from mlgen.core import SampleInfo
 from mlgen.errors import EventFileError
-from mlgen.events.lhe_numbers import MAX_WHOLE
 from mlgen.events.lhe_text import PROCESS_ID, header_text
+from mlgen.events.lheh5_disk import Room, hdf5_errors
+from mlgen.events.lheh5_encoder import Lheh5Encoder, Lheh5Piece
 from mlgen.events.lheh5_layout import (
     CHECKSUM_OF,
     EVENT_COLUMNS,
@@ -43,91 +40,12 @@ from mlgen.events.writing import (
     WEIGHTS_IN_PB,
     EventFileWriter,
     FileWeights,
-    check_events,
 )
 
 FORMAT_OF_HDF5 = ("v110", "v110")
 """HDF5 1.10: the first in which all that describes the data has checksums."""
-MAX_MISSED = 1
-"""Units in the last place: one rounding of a product, one of a quotient."""
 SPARE_BYTES = 1 << 16
 """Reserved beyond the data for what HDF5 notes of them, some 100 bytes a chunk."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Lheh5Piece:
-    """Rows of some events; `start` is counted from the first row of `particles` here."""
-
-    events: NDArray[np.float64]
-    """(n, n_columns), EVENT_COLUMNS and the weights."""
-    particles: NDArray[np.float64]
-    """(n_rows, 13), PARTICLE_COLUMNS."""
-    last_bits: NDArray[np.int8]
-    """(n, n_variations), LAST_BITS; (n, 0) where weights do not stand for 1."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lheh5Encoder:
-    """Makes the rows of events, as they stand in an LHEH5 file."""
-
-    factor: float
-    """What stands in the file, in pb, over the weight of an event."""
-    is_unit: bool = False
-    """Whether each weight is 1, so that the reader divides by the factor."""
-    variations: tuple[Variation, ...] = ()
-
-    def __call__(self, events: EventBatch) -> Lheh5Piece:
-        check_events(events, len(self.variations))
-        is_row = events.pdg_id != 0
-        n_rows = is_row.sum(1).to(torch.float64)
-        counts = torch.cat(
-            [events.pdg_id[..., None], events.status[..., None], events.mothers, events.colour],
-            dim=-1,
-        )[is_row]
-        if len(counts) and int(counts.abs().max()) > MAX_WHOLE:
-            raise EventFileError(f"{int(counts.abs().max())}: expected whole numbers up to 2^53")
-        particles = np.zeros((len(counts), len(PARTICLE_COLUMNS)))
-        particles[:, :6] = counts.cpu().numpy()
-        particles[:, 6:10] = events.momenta[is_row][:, [1, 2, 3, 0]].cpu().numpy()
-        particles[:, 10] = events.mass[is_row].cpu().numpy()
-        particles[:, 12] = events.spin[is_row].cpu().numpy()
-        columns = [
-            torch.full_like(events.weight, PROCESS_ID),
-            n_rows,
-            n_rows.cumsum(0) - n_rows,
-            torch.ones_like(events.weight),
-            # Readers in C++ take SCALUP from `rscale`, pylhe from `scale`.
-            events.scale,
-            events.scale,
-            events.scale,
-            events.alpha_em,
-            events.alpha_s,
-            self.factor * events.weight,
-        ]
-        in_pb = self.factor * events.variations
-        rows = torch.cat([torch.stack(columns, dim=1), in_pb], dim=1)
-        if not bool(rows.isfinite().all()):
-            raise EventFileError(
-                f"weights times {self.factor} pb: expected finite numbers in pb in an LHEH5 file"
-            )
-        return Lheh5Piece(
-            events=rows.cpu().numpy(),
-            particles=particles,
-            last_bits=self._last_bits(events.variations, in_pb).cpu().numpy(),
-        )
-
-    def _last_bits(self, variations: torch.Tensor, in_pb: torch.Tensor) -> torch.Tensor:
-        """By how many units in the last place dividing by the factor misses the variations."""
-        if not self.is_unit:
-            return torch.empty(len(variations), 0, dtype=torch.int8)
-        found = (in_pb / self.factor).view(torch.int64)
-        missed = variations.to(torch.float64).view(torch.int64) - found
-        if bool((missed.abs() > MAX_MISSED).any()):
-            raise EventFileError(
-                f"variations times {self.factor} pb: expected numbers that float64 holds in an "
-                f"LHEH5 file"
-            )
-        return missed.to(torch.int8)
 
 
 class Lheh5Writer(EventFileWriter[Lheh5Piece]):
@@ -154,8 +72,8 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
             )
         self.encode = Lheh5Encoder(factor=factor, is_unit=self._is_unit, variations=info.variations)
         self._file: Any = None
-        self._descriptor = -1
-        self._reserved = 0
+        self._room: Room | None = None
+        self._is_begun = False
         self._n_rows = 0
         self._n_max = 0
         self._remainder = np.empty((0, len(PARTICLE_COLUMNS)))
@@ -166,11 +84,15 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
         import h5py
 
         header = header_text(self.info, self.weights).encode()
-        with _hdf5_errors():
+        n_bytes = SPARE_BYTES + 2 * len(header) + 100 * len(self._columns)
+        self._room = Room(self.temporary)
+        self._room.reserve(n_bytes)
+        with hdf5_errors():
             # No cache: each chunk goes to the file at once and in our order, so that the bytes
             # depend on the events alone.
-            self._file = h5py.File(self.temporary, "x", libver=FORMAT_OF_HDF5, rdcc_nbytes=0)
-            self._descriptor = os.open(self.temporary, os.O_RDWR)
+            self._file = h5py.File(self.temporary, "w", libver=FORMAT_OF_HDF5, rdcc_nbytes=0)
+            self._room.forget()
+            self._room.reserve(n_bytes)
             self._file.create_dataset("version", data=np.array(VERSION), track_times=False)
             self._make_init()
             kind = h5py.string_dtype("utf-8", max(1, len(header)))
@@ -179,12 +101,17 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
             )
             dataset.attrs[HEADER_CHECKSUM] = isal_zlib.crc32(header)
             n_rows = min(ROWS_PER_CHUNK, self.weights.n_events)
-            self._tables["events"] = self._make_table("events", self._columns, n_rows)
-            self._tables["particles"] = self._make_table("particles", PARTICLE_COLUMNS, 2 * n_rows)
+            self._tables["events"] = self._make_table(self._file, "events", self._columns, n_rows)
+            self._tables["particles"] = self._make_table(
+                self._file, "particles", PARTICLE_COLUMNS, 2 * n_rows
+            )
             if self._is_unit and self.info.variations:
                 names = [variation.name for variation in self.info.variations]
-                self._tables[LAST_BITS] = self._make_table(LAST_BITS, names, n_rows, np.int8)
+                self._tables[LAST_BITS] = self._make_table(
+                    self._file, LAST_BITS, names, n_rows, np.int8
+                )
             self._checksums |= dict.fromkeys(self._tables, 0)
+            self._is_begun = True
 
     def _put(self, piece: Lheh5Piece) -> int:
         rows_per_chunk = self._tables["particles"].chunks[0]
@@ -194,7 +121,7 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
         n_per_event = events[:, EVENT_COLUMNS.index("nparticles")]
         particles = np.concatenate([self._remainder, piece.particles])
         n_whole = len(particles) // rows_per_chunk * rows_per_chunk
-        with _hdf5_errors():
+        with hdf5_errors():
             self._extend("events", events)
             if LAST_BITS in self._tables:
                 self._extend(LAST_BITS, piece.last_bits)
@@ -206,10 +133,10 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
         return len(events)
 
     def _finish(self) -> None:
+        assert self._room is not None
         self._seal()
-        os.fsync(self._descriptor)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        self._room.sync()
+        self._room.close()
 
     def _verify(self) -> None:
         with Lheh5Reader(self.temporary) as reader:
@@ -223,9 +150,8 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
             if self._file is not None:
                 self._seal()
         finally:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+            if self._room is not None:
+                self._room.close()
 
     def _n_whole_events(self) -> int:
         with suppress(EventFileError), Lheh5Reader(self.temporary) as reader:
@@ -240,7 +166,7 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
             *(0, 0, one.pdf_id, other.pdf_id),
             *(WEIGHTS_IN_PB, 1),
         ]
-        dataset = self._make_table("init", INIT_COLUMNS, 0)
+        dataset = self._make_table(self._file, "init", INIT_COLUMNS, 0)
         dataset[:] = numbers
         self._checksums["init"] = isal_zlib.crc32(np.array(numbers, dtype=np.float64))
         dataset.attrs["generatorName"] = np.bytes_("mlgen")
@@ -250,6 +176,7 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
 
     def _make_table(
         self,
+        file: Any,
         name: str,
         columns: Sequence[str],
         rows_per_chunk: int,
@@ -260,7 +187,7 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
 
         n_columns = len(columns)
         grows = rows_per_chunk > 0
-        dataset = self._file.create_dataset(
+        dataset = file.create_dataset(
             name,
             shape=(0, n_columns) if grows else (n_columns,),
             maxshape=(None, n_columns) if grows else None,
@@ -282,66 +209,42 @@ class Lheh5Writer(EventFileWriter[Lheh5Piece]):
         dataset[first:] = rows
         self._checksums[name] = isal_zlib.crc32(rows, self._checksums[name])
 
+    def _reserve(self, n_bytes: int) -> None:
+        """Take room for so many more bytes of rows, and for what HDF5 notes of them."""
+        assert self._room is not None
+        # A last chunk of each table is written as a whole, however few its rows are.
+        chunks = [np.prod(table.chunks) * table.dtype.itemsize for table in self._tables.values()]
+        end = self._file.id.get_filesize() + int(sum(chunks)) + n_bytes
+        self._room.reserve(end + SPARE_BYTES + end // 1000)
+
     def _seal(self) -> None:
         """Write what is still missing, and close the HDF5 file, which is then one."""
+        assert self._room is not None
         file, self._file = self._file, None
         try:
-            with _hdf5_errors():
-                self._file = file
-                if len(self._remainder):
-                    self._extend("particles", self._remainder)
-                # Readers in C++ take n_max rows for each event, from the first one on; rows that
-                # were never written take no space.
-                n_events = len(self._tables["events"])
-                self._tables["particles"].resize(n_events * self._n_max, axis=0)
-                processes = self._make_table("procInfo", PROCESS_COLUMNS, 1)
-                cross_section = self.info.cross_section_pb
-                largest = abs(cross_section) if self._is_unit else self.weights.largest
-                error = self.info.cross_section_error_pb
-                processes.resize(1, axis=0)
-                numbers = [PROCESS_ID, self._n_max, -1, cross_section, error, largest]
-                processes[:] = np.array([numbers])
-                own = isal_zlib.crc32(np.array(numbers, dtype=np.float64))
-                for name, checksum in {**self._checksums, "procInfo": own}.items():
-                    processes.attrs[f"{CHECKSUM_OF}{name}"] = np.uint32(checksum)
+            with hdf5_errors():
+                if self._is_begun:
+                    self._write_rest(file)
                 file.flush()
                 n_bytes = file.id.get_filesize()
         finally:
-            self._file = None
-            with _hdf5_errors():
+            with hdf5_errors():
                 file.close()
-        # What was reserved and not needed; HDF5 does not know of it.
-        os.truncate(self.temporary, n_bytes)
+        # HDF5 does not know of what was reserved.
+        self._room.trim(n_bytes)
 
-    def _reserve(self, n_bytes: int) -> None:
-        """Make sure that there is room for more rows, before HDF5 counts on it.
-
-        HDF5 2.0 cannot close a file whose end could not be written, and nothing reads it then.
-
-        Raises:
-            OSError: there is no room.
-        """
-        # A last chunk of each table is written as a whole, however few its rows are.
-        chunks = [np.prod(table.chunks) * table.dtype.itemsize for table in self._tables.values()]
-        end = self._file.id.get_filesize() + int(sum(chunks)) + n_bytes + SPARE_BYTES
-        if end <= self._reserved or not hasattr(os, "posix_fallocate"):
-            return
-        try:
-            os.posix_fallocate(self._descriptor, self._reserved, end - self._reserved)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                raise
-        self._reserved = end
-
-
-@contextmanager
-def _hdf5_errors() -> Iterator[None]:
-    """What h5py says of a disk that fails, as an OSError with a reason of one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno:
-            raise OSError(error.errno, os.strerror(error.errno)) from error
-        raise OSError(errno.EIO, str(error).split("\n")[0]) from error
-    except RuntimeError as error:
-        raise OSError(errno.EIO, str(error).split("\n")[0]) from error
+    def _write_rest(self, file: Any) -> None:
+        """Write the last particles, and what is known when all events are."""
+        self._extend("particles", self._remainder)
+        # Readers in C++ take n_max rows for each event, from the first one on; rows that were never
+        # written take no space.
+        self._tables["particles"].resize(len(self._tables["events"]) * self._n_max, axis=0)
+        cross_section = self.info.cross_section_pb
+        largest = abs(cross_section) if self._is_unit else self.weights.largest
+        error = self.info.cross_section_error_pb
+        row = np.array([[PROCESS_ID, self._n_max, -1, cross_section, error, largest]])
+        processes = self._make_table(file, "procInfo", PROCESS_COLUMNS, 1)
+        processes.resize(1, axis=0)
+        processes[:] = row
+        for name, checksum in {**self._checksums, "procInfo": isal_zlib.crc32(row)}.items():
+            processes.attrs[f"{CHECKSUM_OF}{name}"] = np.uint32(checksum)
