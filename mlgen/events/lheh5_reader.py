@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,4 +205,8 @@ class Lheh5Reader(EventFileReader):
             padded[is_row] = particles[(start[:, None] + np.arange(n_max))[is_row]]
         found = EventTable(info=info, particles=padded, weights=weights)
         is_empty = (info[:, 2] == 0) & ~weights.any(1) & ~padded[..., 0].any(1)
-        return found.select(~is_empty) if is_empty.any() else found
+        if not is_empty.any():
+            return found
+        found = found.select(~is_empty)
+        n_max = int(found.info[:, 0].max(initial=0))
+        return replace(found, particles=found.particles[:, :n_max])
