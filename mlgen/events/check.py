@@ -53,6 +53,8 @@ from mlgen.events.lheh5_layout import MAGIC
 KINEMATIC_TOLERANCE = 1e-9
 """What momentum sums and mass shells may miss, relative to the energies that enter, in a file of
 11 or more digits; with fewer it is 100 units of the last digit, 10^(2 - digits)."""
+LARGEST_TOLERANCE = 1e-3
+"""Few digits may be round numbers."""
 EVENTS_FOR_DIGITS = 20
 
 EVENTS_PER_CHECK = 2048
@@ -114,14 +116,17 @@ def check_file(path: Path) -> CheckReport:
     if not path.is_file():
         raise EventFileError(f"{path}: no such file: expected an event file")
     check = _Check()
-    is_same = compare_with_record(path, check.findings)
+    is_same: bool | None = None
     try:
+        is_same = compare_with_record(path, check.findings)
         if _begins_with(path, MAGIC):
             _check_lheh5(path, check)
         else:
             _check_lhe(path, check)
     except EventFileError as error:
         check.findings.of_file("error", "document", str(error).removeprefix(f"{path}: "))
+    except OSError as error:
+        check.findings.of_file("error", "document", f"cannot be read: {error.strerror}")
     init = check.head.init
     return CheckReport(
         path=path,
@@ -314,4 +319,5 @@ def _tolerance(table: EventTable) -> float:
     # The shortest decimals that give a number are not more than those it was read from.
     mantissas = [repr(number).partition("e")[0] for number in momenta[momenta != 0].tolist()]
     digits = [len(text.lstrip("-0.").replace(".", "").rstrip("0")) for text in mantissas]
-    return max(KINEMATIC_TOLERANCE, 10.0 ** (2 - max(digits, default=1)))
+    tolerance = 10.0 ** (2 - max(digits, default=1))
+    return min(max(KINEMATIC_TOLERANCE, tolerance), LARGEST_TOLERANCE)

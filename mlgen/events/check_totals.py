@@ -17,6 +17,8 @@ from mlgen.events.writing import WEIGHTS_IN_PB
 
 PRINTED_TOLERANCE = 2e-5
 """What a note of six digits may miss."""
+KISH_TOLERANCE = 1e-7
+"""The same for one of nine digits."""
 MASS_TOLERANCE = 1e-9
 N_KINDS = 64
 """Particles with |IDUP| below this have their masses compared."""
@@ -124,7 +126,7 @@ def _check_notes(head: Head, tally: Tally, findings: Findings) -> None:
     if "kish_effective_size" in head.notes:
         kish = _noted("kish_effective_size", head, findings)
         found = tally.kish_effective_size
-        if not math.isclose(kish, found, rel_tol=PRINTED_TOLERANCE):
+        if not math.isclose(kish, found, rel_tol=KISH_TOLERANCE):
             what = f"kish_effective_size = {kish:.6g}: expected {found:.6g}, that of the weights"
             findings.of_file("error", "kish_effective_size", what)
     if "overweight_fraction" in head.notes:

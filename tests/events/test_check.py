@@ -16,7 +16,7 @@ from mlgen.errors import EventFileError
 from mlgen.events.check import CheckReport, check_file
 from mlgen.events.formats import read_events, write_events
 from tests.events.event_faults import OTHER
-from tests.events.good_files import write_good_file
+from tests.events.good_files import collider, write_good_file
 from tests.events.planting import Plant, both, column, replaced, weight
 from tests.events.samples import TTJ, eej
 
@@ -66,6 +66,29 @@ def test_files_with_few_digits_are_not_blamed_for_rounding(tmp_path: Path) -> No
     ]
     path.write_text(head + tag + "\n".join(" ".join(line) for line in words))
     assert errors(check_file(path)) == []
+
+
+def test_round_numbers_are_not_taken_for_rounding(tmp_path: Path) -> None:
+    info, events = collider()
+    events.momenta[:, 2:, 1:] = 0
+    events.momenta[:, 2, 2], events.momenta[:, 3, 2] = 250, -250
+    path = tmp_path / "events.lhe"
+    write_events(path, [events], info)
+    assert check_file(path).findings == ()
+    path.write_text(column(3, 7, "255.0")(path.read_text()))
+    assert any("momentum" in what for what in errors(check_file(path)))
+
+
+def test_a_file_that_cannot_be_read_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "events.lhe")
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("mlgen.events.check.compare_with_record", fail)
+    assert errors(check_file(path)) == ["cannot be read: Input/output error"]
 
 
 def test_a_file_that_is_not_there_is_an_error_of_the_call(tmp_path: Path) -> None:
