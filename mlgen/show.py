@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,12 @@ from mlgen.campaign.pack import SUFFIX, read_pack
 from mlgen.campaign.run_record import RECORD_FILE, RunRecord
 from mlgen.card_files import card_to_toml, find_card, read_card
 from mlgen.cards import Card
-from mlgen.core import EventBatch, SampleInfo
 from mlgen.diagnostics.costs import costs_text
 from mlgen.diagnostics.cross_section import cross_section_text
 from mlgen.diagnostics.rounding import with_error
 from mlgen.errors import CardError, MlgenError
-from mlgen.events.formats import read_events
+from mlgen.events.formats import format_names
+from mlgen.events.summary import EventSummary, summarise
 from mlgen.physics.process import particle_name, read_process
 from mlgen.physics.ufo import read_model
 
@@ -44,7 +43,7 @@ def show(what: str) -> str:
             return _table([("status", "it runs, or was killed"), _resume_row(path.parent)])
         if not path.is_file():
             raise CardError(f"{path.parent}: expected a run folder, with {RECORD_FILE} in it")
-    if path.name.endswith((".lhe", ".lhe.gz")):
+    if path.name.endswith(tuple(f".{name}" for name in format_names())):
         return show_events(path)
     if path.name.endswith(SUFFIX):
         return show_pack(path)
@@ -140,40 +139,34 @@ def show_pack(path: Path) -> str:
 
 def show_events(path: Path) -> str:
     """What an event file holds: header, numbers of events by final state, weights."""
-    info, events = read_events(path)
+    found = summarise(path)
+    info = found.info
     sigma = with_error(info.cross_section_pb, info.cross_section_error_pb)
     beams = " ".join(f"{beam.pdg_id} at {beam.energy_gev:g} GeV," for beam in info.beams)
-    weights = events.weight
-    same = bool((weights == weights[0]).all())
-    spread = (
-        "all alike" if same else f"from {float(weights.min()):.4g} to {float(weights.max()):.4g}"
-    )
+    same = found.smallest == found.largest
+    spread = "all alike" if same else f"from {found.smallest:.4g} to {found.largest:.4g}"
     rows = [
         ("process", info.process or "not said"),
         ("beams", beams.rstrip(",")),
         ("cross section", f"{sigma} pb"),
-        ("events", str(len(events))),
+        ("events", str(found.n_events)),
         ("weights", spread),
-        *_show_variations(info, events),
+        *_show_variations(found),
+        *info.notes,
     ]
-    rows += [(key, value) for key, value in info.notes]
-    finals = Counter(
-        tuple(ids[status == 1].tolist())
-        for ids, status in zip(events.pdg_id, events.status, strict=True)
-    )
     rows += [
         (" ".join(map(_name, ids)), f"{count} events")
-        for ids, count in finals.most_common(MOST_ROWS)
+        for ids, count in found.final_states[:MOST_ROWS]
     ]
     return _table(rows)
 
 
-def _show_variations(info: SampleInfo, events: EventBatch) -> list[tuple[str, str]]:
+def _show_variations(found: EventSummary) -> list[tuple[str, str]]:
     """What each further weight makes of the cross section, for up to a dozen."""
-    ratios = events.variations.sum(0) / events.weight.sum()
+    sigma = found.info.cross_section_pb
     rows = [
-        (variation.name, f"{info.cross_section_pb * ratio:.6g} pb")
-        for variation, ratio in zip(info.variations, ratios.tolist(), strict=True)
+        (variation.name, f"{sigma * ratio:.6g} pb")
+        for variation, ratio in zip(found.info.variations, found.ratios, strict=True)
     ]
     if len(rows) > MOST_ROWS:
         rows[MOST_ROWS:] = [("", f"and {len(rows) - MOST_ROWS} more weights")]

@@ -132,7 +132,7 @@ def test_a_warm_start_goes_on_only_with_the_pack_that_it_began_from(
     before: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlgen.campaign.checkpoint.INTERVAL_S", 0.0)
-    from tests.test_resume import StopsAt
+    from tests.stopping import StopsAt
 
     pack, folder = tmp_path / PACK, tmp_path / "out"
     pack.write_bytes((before.folder / PACK).read_bytes())

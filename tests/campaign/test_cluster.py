@@ -104,7 +104,7 @@ class Titles:
 def test_each_chunk_is_computed_once(workers: Workers) -> None:
     check_workers(workers, Squares())
     assert workers.losses == []
-    assert workers.remote_cpu_s > 0
+    assert workers.cpu_s > 0
 
 
 def test_all_workers_compute_each_by_one_thread(workers: Workers) -> None:
