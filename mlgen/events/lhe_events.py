@@ -73,7 +73,7 @@ def _frame(pattern: bytes) -> tuple[bytes, ...]:
     spins = columns[:, 6].copy().view(np.float64).tolist()
     before = [" ".join(map(str, whole)) + " " for whole in columns[:, :6].tolist()]
     # PUP is followed by VTIMUP, the lifetime, and SPINUP.
-    after = ["\n", *(f" 0. {spin!r}\n" for spin in spins)]
+    after = ["\n", *(f" 0.0 {spin!r}\n" for spin in spins)]
     texts = [f"<event>\n{len(spins)} {PROCESS_ID} "]
     texts += [end + start for end, start in zip(after, [*before, ""], strict=True)]
     return tuple(text.encode() for text in texts)

@@ -62,13 +62,12 @@ def quick_table(content: bytes, weight_ids: Sequence[str] = ()) -> EventTable | 
     if weights is None:
         return None
     text = text.translate(TRANSLATION)
-    # The lifetime is `0.` here and elsewhere.
-    numbers = _numbers(text.replace(b".,", b".0,")) or _numbers(_tidied(text))
+    numbers = _numbers(text) or _numbers(_tidied(text))
     return _table(numbers, text.count(b"\n"), weights) if numbers else None
 
 
 def _tidied(text: bytes) -> bytes:
-    """The text with one separator between numbers, and without the signs that JSON does not know."""
+    """The text with one separator between numbers, and these as JSON spells them: not `+1` or `0.`."""
     while b",," in text:
         text = text.replace(b",,", b",")
     text = text.removeprefix(b",").replace(b",\n", b"\n").replace(b"\n,", b"\n")
@@ -111,11 +110,16 @@ def _table(numbers: list[float], n_lines: int, weights: NDArray[np.float64]) -> 
         np.flatnonzero(flat == END_OF_LINE), expected
     ):
         return None
-    is_row = np.arange(n_rows.max()) < n_rows[:, None]
-    particles = np.zeros((*is_row.shape, N_COLUMNS))
-    particles[is_row] = flat[places[:, :-1][is_row][:, None] + np.arange(1, N_COLUMNS + 1)]
-    info = flat[starts[:, None] + np.arange(N_INFO)]
-    return EventTable(info=info, particles=particles, weights=weights)
+    # Without the ends, each event is its first line and then its particles.
+    is_number = np.ones(len(flat), dtype=bool)
+    is_number[expected] = False
+    is_number[ends] = False
+    is_info = np.zeros(len(flat), dtype=bool)
+    is_info[(starts[:, None] + np.arange(N_INFO)).ravel()] = True
+    particles = np.zeros((len(starts), int(n_rows.max()), N_COLUMNS))
+    is_row = np.arange(particles.shape[1]) < n_rows[:, None]
+    particles[is_row] = flat[is_number & ~is_info].reshape(-1, N_COLUMNS)
+    return EventTable(info=flat[is_info].reshape(-1, N_INFO), particles=particles, weights=weights)
 
 
 def _weights(texts: Sequence[bytes], ids: Sequence[str]) -> NDArray[np.float64] | None:

@@ -126,14 +126,14 @@ TWO = content(2)
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (" 0. ", " -0 "),
-        (" 0. ", " 1_0 "),
-        (" 0. ", " 1e400 "),
-        (" 0. ", " 0.,0. "),
-        (" 0. ", " "),
-        (" 0. ", f" {END_OF_LINE!r} "),
-        (" 0. ", "\n"),
-        (" 0. ", " 0. <!-- --> "),
+        (" 0.0 ", " -0 "),
+        (" 0.0 ", " 1_0 "),
+        (" 0.0 ", " 1e400 "),
+        (" 0.0 ", " 0.,0. "),
+        (" 0.0 ", " "),
+        (" 0.0 ", f" {END_OF_LINE!r} "),
+        (" 0.0 ", "\n"),
+        (" 0.0 ", " 0.0 <!-- --> "),
         ("\n6 1 ", "\n6.0 1 "),
         ("\n6 1 ", "\n5 1 "),
         ("\n6 1 ", "\n06 1 "),
@@ -229,7 +229,7 @@ def test_an_error_names_its_line_and_its_event_after_events_that_were_passed(
     with pytest.raises(EventFileError, match=rf"line {line}: not well-formed XML"):
         read_events(path)
     number = text[:where].count("<event>") + 1
-    path.write_text(text[:where] + text[where:].replace(" 0. ", " 0. 0. ", 1))
+    path.write_text(text[:where] + text[where:].replace(" 0.0 ", " 0.0 0. ", 1))
     with pytest.raises(EventFileError, match=rf"event {number}: particle line of 14 numbers"):
         read_events(path)
 
