@@ -202,7 +202,8 @@ def run_arguments(arguments: Sequence[str]) -> int:
         return _report(error, f"mlgen: {error}", error.exit_code, debug)
     except OSError as error:
         return _report(error, f"mlgen: {error}", 1, debug)
-    except Exception as error:  # the last line of defence: one line, never a silent success
+    # The last line of defence: one line, never a silent success. A user's function may call sys.exit(0).
+    except (Exception, SystemExit) as error:
         text = f"mlgen: unexpected {type(error).__name__}: {error} (--debug shows where)"
         return _report(error, text, UNEXPECTED, debug)
     if code == INTERRUPTED:
@@ -210,7 +211,7 @@ def run_arguments(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _report(error: Exception, text: str, code: int, debug: bool) -> int:
+def _report(error: Exception | SystemExit, text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     print(" ".join(text.split()), file=sys.stderr)

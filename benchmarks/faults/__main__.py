@@ -20,7 +20,8 @@ from typing import Any
 
 from benchmarks.faults import disks, inputs, interruptions, spoilt_functions, stored
 from benchmarks.faults.cases import CASES, Case
-from benchmarks.faults.stage import Broken, Stage, Wholes
+from benchmarks.faults.process import Broken
+from benchmarks.faults.stage import Stage, Wholes
 
 # Each registers its cases.
 MODULES = (interruptions, spoilt_functions, disks, stored, inputs)

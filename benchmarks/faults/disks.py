@@ -11,13 +11,13 @@ from pathlib import Path
 from benchmarks.faults.cases import case
 from benchmarks.faults.interruptions import slow
 from benchmarks.faults.launch import BALLAST, Plan
+from benchmarks.faults.process import demand
 from benchmarks.faults.stage import (
     EVENTS,
     PACK,
     Stage,
     check_complete,
     check_not_complete,
-    demand,
     run_arguments,
     small_disk,
 )

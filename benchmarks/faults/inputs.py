@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from benchmarks.faults.cases import case
 from benchmarks.faults.launch import Plan
+from benchmarks.faults.process import demand
 from benchmarks.faults.stage import (
     Stage,
     check_complete,
     check_not_complete,
-    demand,
     read_record,
     run_arguments,
 )
@@ -241,7 +240,7 @@ def _format(stage: Stage) -> str:
 
 def works(stage: Stage, environment: dict[str, str | None], output: str = "out") -> str:
     """Strange surroundings in which all goes well."""
-    stage.mlgen(run_arguments(output), environment=environment).must_work()
+    stage.mlgen(run_arguments(output), environment=environment, is_fresh=True).must_work()
     check_complete(stage.folder / output, stage.wholes.vegas)
     return "exit 0, the same bytes"
 
@@ -269,7 +268,8 @@ def _cache(stage: Stage) -> str:
 
 @case("umask 077")
 def _umask(stage: Stage) -> str:
-    stage.mlgen(run_arguments("out"), umask=0o077).must_work()
+    before = ("sh", "-c", 'umask 077; exec "$@"', "sh")
+    stage.mlgen(run_arguments("out"), before=before).must_work()
     check_complete(stage.folder / "out", stage.wholes.vegas)
     return "exit 0, the same bytes"
 
@@ -332,27 +332,14 @@ def _bytecode(stage: Stage) -> str:
 
 @case("the working folder is gone")
 def _gone(stage: Stage) -> str:
-    lost = stage.folder / "lost"
-    lost.mkdir()
     target = stage.folder / "out"
-    script = f"cd {lost} && rmdir {lost} && exec {sys.executable} -c 'from mlgen.cli import main; main()'"
-    import subprocess
-
-    from benchmarks.faults.stage import ROOT
-
-    quoted = " ".join(f"'{argument}'" for argument in run_arguments(target))
-    finished = subprocess.run(
-        ["sh", "-c", f"{script} {quoted}"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=False,
-    )
-    if finished.returncode == 0:
+    shell = 'mkdir lost && cd lost && rmdir ../lost && exec "$@"'
+    finished = stage.mlgen(run_arguments(target), before=("sh", "-c", shell, "sh"))
+    if finished.code == 0:
         check_complete(target, stage.wholes.vegas)
         return "exit 0, the same bytes"
-    demand("Traceback" not in finished.stderr, f"a stack trace: {finished.stderr[-300:]}")
-    return f"exit {finished.returncode}"
+    demand("Traceback" not in finished.err, f"a stack trace: {finished.err[-300:]}")
+    return f"exit {finished.code}"
 
 
 @case("another environment variable of threads does not change a byte", repeats=2)

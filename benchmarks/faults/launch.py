@@ -13,7 +13,7 @@ import resource
 import shutil
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -115,10 +115,8 @@ def _virtual_memory() -> int:
     return int(n_pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def main() -> None:
-    plan, arguments = Plan.of(sys.argv[1]), sys.argv[2:]
-    # Background jobs of a shell have Ctrl-C ignored, and what they start inherits that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def run(plan: Plan, arguments: Sequence[str]) -> int:
+    """Run the command line with a fault in this process; its exit code."""
     sys.meta_path.insert(0, NotInstalled(plan.blocked))
     from mlgen.cli import run_arguments
 
@@ -136,13 +134,12 @@ def main() -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (plan.n_files, most))
     if plan.memory:
-        import mlgen.api
-        import mlgen.diagnostics.progress  # for the memory that it takes
-
         most_bytes = _virtual_memory() + plan.memory
         resource.setrlimit(resource.RLIMIT_AS, (most_bytes, resource.RLIM_INFINITY))
-    sys.exit(run_arguments(arguments))
+    return run_arguments(arguments)
 
 
 if __name__ == "__main__":
-    main()
+    # Background jobs of a shell have Ctrl-C ignored, and what they start inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(run(Plan.of(sys.argv[1]), sys.argv[2:]))

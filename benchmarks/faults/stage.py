@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import re
+import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.launch import Plan
-from benchmarks.faults.matrix_elements import FAULT
+from benchmarks.faults.process import Broken, Finished, Process, demand, fork, fresh, variables
 from mlgen.campaign.pack import read_pack
 from mlgen.campaign.run_record import checksum
 from mlgen.errors import MlgenError
 from mlgen.events.check import check_file
 
-ROOT = Path(__file__).parents[2]
 FUNCTION = "benchmarks.faults.matrix_elements:muon_pairs"
 N_EVENTS = 2000
-TIMEOUT_S = 300
 PACK = "ee_to_mumu.mlgen.zip"
 EVENTS = "events.lhe.gz"
 
@@ -45,50 +41,6 @@ QUICK = (
     f"matrix_element.function={FUNCTION}",
 )
 
-_PROGRESS = re.compile(r"[^:]+: (started|done in .*|stopped after .*|\d+%.*)")
-_NOTE = re.compile(r"goes on")
-
-
-class Broken(Exception):
-    """A promise that did not hold."""
-
-
-def demand(holds: object, text: str) -> None:
-    """Raise `Broken` unless it holds."""
-    if not holds:
-        raise Broken(text)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
-    """A command that has ended."""
-
-    code: int
-    """Minus a signal."""
-    out: str
-    err: str
-
-    @property
-    def messages(self) -> list[str]:
-        """What it said on standard error, but for progress, warnings and how to go on."""
-        lines = [line for line in self.err.splitlines() if line.strip()]
-        lines = [line for line in lines if not line.startswith("WARNING: ")]
-        return [n for n in lines if not (_PROGRESS.fullmatch(n) or _NOTE.search(n))]
-
-    def must_fail(self, code: int, pattern: str) -> str:
-        """One clear line, and its exit code."""
-        said = " / ".join(self.messages)
-        demand("Traceback" not in self.err, f"a stack trace: {self.err[-300:]}")
-        demand(self.code == code, f"exit {self.code}: expected {code}; it said {said!r}")
-        demand(len(self.messages) == 1, f"it said {said!r}: expected one line")
-        demand(said.startswith("mlgen: ") and re.search(pattern, said), f"it said {said!r}")
-        return f"exit {code}"
-
-    def must_work(self) -> str:
-        demand(self.code == 0, f"exit {self.code}: expected 0; it said {self.err[-300:]!r}")
-        demand(not self.messages, f"it said {self.messages}: expected nothing")
-        return "exit 0"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Whole:
@@ -105,50 +57,6 @@ def run_arguments(output: Path | str, *sets: str, sampler: str = "vegas") -> lis
     return ["run", "ee_to_mumu", f"--sampler={sampler}", *options, "-o", str(output)]
 
 
-class Process:
-    """A command that runs, and what it has said up to now."""
-
-    def __init__(self, popen: subprocess.Popen[bytes], err: Path) -> None:
-        self._popen, self._err = popen, err
-
-    @property
-    def pid(self) -> int:
-        return self._popen.pid
-
-    @property
-    def has_ended(self) -> bool:
-        return self._popen.poll() is not None
-
-    def wait_for(self, text: str) -> bool:
-        """Whether it says so before it ends."""
-        while not self.has_ended:
-            if text in self._err.read_text(encoding="utf-8", errors="replace"):
-                return True
-            time.sleep(0.002)
-        return False
-
-    def send(self, number: int) -> None:
-        if not self.has_ended:
-            os.kill(self.pid, number)
-
-    def children(self) -> list[int]:
-        """The processes that it started, as Linux lists them."""
-        path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        try:
-            return [int(pid) for pid in path.read_text().split()]
-        except OSError:
-            return []
-
-    def finished(self) -> Finished:
-        try:
-            out, _ = self._popen.communicate(timeout=TIMEOUT_S)
-        except subprocess.TimeoutExpired as error:
-            self._popen.kill()
-            raise Broken(f"it hangs: no end after {TIMEOUT_S} s") from error
-        err = self._err.read_text(encoding="utf-8", errors="replace")
-        return Finished(code=self._popen.returncode, out=out.decode(errors="replace"), err=err)
-
-
 class Stage:
     """A folder of its own for each repeat of a case."""
 
@@ -163,35 +71,33 @@ class Stage:
         arguments: Sequence[str],
         plan: Plan | None = None,
         environment: Mapping[str, str | None] | None = None,
-        **how: Any,
+        is_fresh: bool = False,
+        before: Sequence[str] = (),
     ) -> Process:
         """Begin a command in this folder.
 
         Args:
             environment: variables that differ from ours; None: not set.
-            how: for `subprocess.Popen`.
+            is_fresh: in an interpreter of its own.
+            before: a command that runs it, in an interpreter of its own.
         """
-        command = [sys.executable, "-c", "from mlgen.cli import main; main()"]
-        if plan is not None:
-            command = [sys.executable, "-m", "benchmarks.faults.launch", plan.text]
-        changed = {"PYTHONPATH": str(ROOT), FAULT: None, **(environment or {})}
-        variables = {k: v for k, v in {**os.environ, **changed}.items() if v is not None}
         self._n_commands += 1
         err = self.folder.parent / f"{self.folder.name}.err-{self._n_commands}"
-        how = {"cwd": self.folder, "stdout": subprocess.PIPE, "stdin": subprocess.DEVNULL, **how}
-        with err.open("wb") as file:
-            popen = subprocess.Popen([*command, *arguments], env=variables, stderr=file, **how)
-        return Process(popen, err)
+        changed = variables(environment or {})
+        if is_fresh or before or (plan and (plan.blocked or plan.n_files)):
+            return fresh(self.folder, arguments, plan, changed, err, before)
+        return fork(self.folder, arguments, plan or Plan(), changed, err)
 
     def mlgen(
         self,
         arguments: Sequence[str],
         plan: Plan | None = None,
         environment: Mapping[str, str | None] | None = None,
-        **how: Any,
+        is_fresh: bool = False,
+        before: Sequence[str] = (),
     ) -> Finished:
         """Run a command to its end."""
-        return self.start(arguments, plan, environment, **how).finished()
+        return self.start(arguments, plan, environment, is_fresh, before).finished()
 
     def resume(self, folder: Path, *options: str, same_as: Whole | None) -> str:
         """Go on with a run, to the end, and to the same bytes as one that was never disturbed."""
@@ -235,11 +141,12 @@ class Wholes:
         return files
 
     def _run(self, name: str, arguments: Sequence[str], plan: Plan | None = None) -> Whole:
+        shutil.rmtree(self._folder / name, ignore_errors=True)  # of an attempt that failed
         stage = Stage(self._folder / name, self, 0)
         process = stage.start(arguments, plan)
         started: dict[str, float] = {}
         while not process.has_ended:
-            for line in process._err.read_text(encoding="utf-8").splitlines():
+            for line in process.err.splitlines():
                 if line.endswith(": started"):
                     started.setdefault(line.removesuffix(": started"), time.monotonic())
             time.sleep(0.002)

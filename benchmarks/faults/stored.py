@@ -14,13 +14,12 @@ import torch
 from benchmarks.faults.cases import case
 from benchmarks.faults.launch import Plan
 from benchmarks.faults.matrix_elements import Fault
+from benchmarks.faults.process import Broken, demand
 from benchmarks.faults.stage import (
     EVENTS,
     PACK,
-    Broken,
     Stage,
     check_not_complete,
-    demand,
     read_record,
     run_arguments,
 )

@@ -52,7 +52,7 @@ class PythonFunction(Unresolved):
         where = f"matrix_element.function {self._name} of {asked.name}"
         try:
             value = self._function(momenta, alpha_s, pdg_ids)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit(0) would look like a complete run
             raise MatrixElementError(f"{where} raised {error!r}") from error
         if not isinstance(value, Tensor):
             raise MatrixElementError(

@@ -83,6 +83,7 @@ def test_leading_colour_flows_are_equally_probable(momenta: Tensor) -> None:
         ("of_integers", "torch.int64: expected"),
         ("no_tensor", "a list: expected a tensor"),
         ("failing", "raised ZeroDivisionError.*of the user's"),
+        ("exiting", r"raised SystemExit\(0\)"),
     ],
 )
 def test_a_function_that_gives_something_else_is_named_with_what_it_gave(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import torch
 from torch import Tensor
@@ -53,3 +54,7 @@ def no_tensor(momenta: Tensor, alpha_s: Tensor, pdg_ids: Tensor) -> list[float]:
 
 def failing(momenta: Tensor, alpha_s: Tensor, pdg_ids: Tensor) -> Tensor:
     raise ZeroDivisionError("of the user's")
+
+
+def exiting(momenta: Tensor, alpha_s: Tensor, pdg_ids: Tensor) -> Tensor:
+    sys.exit(0)
