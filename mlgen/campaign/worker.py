@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, Protocol, Self, TypeVar
@@ -165,11 +166,12 @@ class Failure:
         return error
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, preload: str = "") -> None:
     """Compute what the other end of a pipe asks for, until that ends us or is gone.
 
     Args:
         descriptor: of this end of the pipe.
+        preload: a module that will be needed.
     """
     os.set_inheritable(
         descriptor, False
@@ -178,6 +180,9 @@ def serve(descriptor: int) -> None:
     signal.signal(signal.SIGTERM, _exit)
     threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
     with suppress(EOFError, ConnectionError), Connection(descriptor) as connection:
+        if preload:
+            with _importing():
+                import_module(preload)
         work = _OpenTask(connection)
         while True:
             order: Order = connection.recv()
@@ -194,12 +199,21 @@ class _OpenTask:
     def opened(self, recipe: Recipe | None) -> Callable[[int], Any]:
         """The function of a new task, or, with None, that of the one before."""
         if recipe is not None:
-            gc.disable()  # else it looks through all that is imported again and again
-            self._compute = recipe.open()
-            gc.freeze()
-            gc.enable()
+            with _importing():
+                self._compute = recipe.open()
             self._connection.send(Opened())
         return self._compute
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """Keep the garbage collector from looking through all that is imported again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

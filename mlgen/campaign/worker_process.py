@@ -16,7 +16,7 @@ from mlgen.campaign.worker import Answer, Opened, Order, Recipe, import_paths
 
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from mlgen.campaign.worker import serve; serve(int(sys.argv[1]))"
+    "from mlgen.campaign.worker import serve; serve(int(sys.argv[1]), sys.argv[3])"
 )
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -31,7 +31,12 @@ class WorkerProcess:
     name, and is inherited. Ctrl-C in a terminal, which goes to a group, does not reach it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, preload: str = "") -> None:
+        """Start it.
+
+        Args:
+            preload: a module that tasks will need; it is imported while there is no task yet.
+        """
         self.index = -1
         """Of the chunk that it was given last."""
         self.is_busy = False
@@ -39,10 +44,11 @@ class WorkerProcess:
         self.is_open = False
         """Whether it has opened its task."""
         self._recipe: Recipe | None = None
+        paths = json.dumps(import_paths())
         self.connection, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(theirs.fileno()), json.dumps(import_paths())],
+                [sys.executable, "-c", _START, str(theirs.fileno()), paths, preload],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **_ONE_THREAD},

@@ -75,6 +75,9 @@ class Workers(ABC):
     def close(self) -> None:
         """End all workers."""
 
+    def start(self, module: str) -> None:  # noqa: B027  # nothing to start, for most
+        """Say that there will be work soon, for which this module is needed."""
+
     def release(self) -> None:  # noqa: B027  # nothing to end, for most
         """End processes that start again where there is work: what they cost is counted then."""
 
@@ -161,6 +164,10 @@ class LocalWorkers(Workers):
 
     def close(self) -> None:
         self.release()
+
+    def start(self, module: str) -> None:
+        while len(self._processes) < self._n_workers:
+            self._processes.append(WorkerProcess(module))
 
     def release(self) -> None:
         self._end(self._processes)

@@ -225,12 +225,15 @@ def generate_command(
       mlgen generate ttj.mlgen.zip -n 1000000 --shard 2/5 -o part2
     """
     with importing_for_good():
-        from mlgen import api
         from mlgen.diagnostics.progress import RichProgress
 
     console = Console(stderr=True)
     progress = RichProgress(console)
     with interruptible(), _crew(workers, dask, slurm, htcondor, progress) as crew:
+        # While this process imports, so do they.
+        crew.start("mlgen.jobs.generation")
+        with importing_for_good():
+            from mlgen import api
         result = api.generate(
             pack,
             output,
