@@ -70,9 +70,9 @@ def _decay_lines_fault(view: View) -> Fault:
     """The lines that enter a decay leave it, and those that begin in it end there."""
     decays = view.decays
     (mothers,) = np.nonzero(decays.has_daughters.reshape(-1))
-    mask = np.zeros(view.status.size, dtype=np.bool_)
-    mask[_open_vertices(view, (mothers, mothers), (decays.mother, decays.daughter))] = True
-    mask = mask.reshape(view.status.shape)
+    flat = np.zeros(view.status.size, dtype=np.bool_)
+    flat[_open_vertices(view, (mothers, mothers), (decays.mother, decays.daughter))] = True
+    mask = flat.reshape(view.status.shape)
     expected = "colour lines that close in a resonance's decay"
     return view.row_fault("decay_colour_lines", "error", expected, mask, "colour")
 

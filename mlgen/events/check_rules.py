@@ -33,8 +33,9 @@ N_COMMON = 64
 def number_faults(table: EventTable) -> tuple[Fault, ...]:
     """Numbers that are none, or not whole: what no other rule can look at."""
     particles = table.particles.reshape(len(table.info), -1)
-    is_finite = np.isfinite(particles).all(1) & np.isfinite(table.info).all(1)
-    is_finite &= np.isfinite(table.weights).all(1)
+    is_finite: Mask = np.all(np.isfinite(particles), axis=1)
+    for numbers in (table.info, table.weights):
+        is_finite = is_finite & np.all(np.isfinite(numbers), axis=1)
     counts = table.particles[..., :6]
     broken = (counts != np.floor(counts)) | (np.abs(counts) > MAX_WHOLE)
     return (
@@ -72,7 +73,7 @@ def particle_faults(view: View) -> Iterator[Fault]:
         "outgoing",
         "error",
         "at least one outgoing particle",
-        ~view.is_outgoing.any(1),
+        ~np.any(view.is_outgoing, axis=1),
         lambda _: "no line of status 1",
     )
     odd = ~((np.abs(view.spin) <= 1) | (view.spin == UNKNOWN_SPIN))

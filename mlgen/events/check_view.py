@@ -68,7 +68,7 @@ class View:
             row = int(mask[event].argmax())
             return f"line {row + 1}: {name} = {getattr(self, name)[event, row].tolist()}"
 
-        return Fault(kind, severity, expected, mask.any(1), got)
+        return Fault(kind, severity, expected, np.any(mask, axis=1), got)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
