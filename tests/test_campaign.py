@@ -18,11 +18,13 @@ from mlgen.campaign.pack import Pack, read_pack, write_pack
 from mlgen.campaign.run_record import checksum, write_bytes_atomically
 from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
+from mlgen.cli import run_arguments
 from mlgen.core import EventBatch
 from mlgen.errors import CardError, EventFileError, MlgenError, PackError
 from mlgen.events.check import check_file
 from mlgen.events.formats import open_reader, read_events
 from mlgen.integration.estimate import ChannelSums
+from tests.campaign.dask_processes import dask_process, dask_scheduler
 from tests.stopping import StopsAt
 
 N_EVENTS = 3000
@@ -194,6 +196,21 @@ def test_a_format_that_nobody_writes_is_refused_before_anything_is_done(
         generate(pack, tmp_path / "out", format="root")
     with pytest.raises(CardError, match=r"run\.format = 'root'"):
         run(quick_card('run.format="root"'), tmp_path / "out2")
+
+
+def test_the_workers_of_a_dask_scheduler_make_the_same_file(
+    pack: Path, whole: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra `cluster`")
+    with (
+        dask_scheduler(tmp_path) as (_, address),
+        dask_process("worker", address, "--nworkers=2", "--nthreads=1"),
+    ):
+        arguments = ["generate", str(pack), "--dask", address, "-o", str(tmp_path / "out")]
+        assert run_arguments(arguments) == 0
+    assert checksum(tmp_path / "out" / "events.lhe.gz") == checksum(whole)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["cpu_s"]["generate"] > 0.1, "what the workers took counts"
 
 
 # --- stopping --------------------------------------------------------------------------------

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -18,6 +16,7 @@ from mlgen.campaign.workers import Workers
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError, MissingExtra, MlgenError, NonFiniteWeight
 from tests.campaign.chunk_tasks import Deadly, Pids, Raising, Squares, Threads
+from tests.campaign.dask_processes import dask_process, dask_scheduler
 from tests.laws import check_workers
 
 config = pytest.importorskip("dask.config", reason="needs the extra `cluster`")
@@ -37,35 +36,6 @@ def watchdog() -> Iterator[None]:
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
-
-
-@contextmanager
-def dask_process(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`dask scheduler` or `dask worker`."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dask", *arguments, "--no-dashboard"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        process_group=0,
-    )
-    try:
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@contextmanager
-def dask_scheduler(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A scheduler without workers, and its address."""
-    file = folder / "scheduler.json"
-    arguments = ["--host=127.0.0.1", "--port=0", f"--scheduler-file={file}"]
-    with dask_process("scheduler", *arguments) as process:
-        deadline = time.monotonic() + 30
-        while not (file.exists() and file.read_text().endswith("}")):
-            assert time.monotonic() < deadline, "the scheduler does not start"
-            time.sleep(0.05)
-        yield process, json.loads(file.read_text())["address"]
 
 
 @pytest.fixture(scope="module")
