@@ -6,6 +6,7 @@ import json
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -214,6 +215,7 @@ def run_arguments(arguments: Sequence[str]) -> int:
 def _report(error: Exception | SystemExit, text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    print(" ".join(text.split()), file=sys.stderr)
+    with suppress(OSError):  # nobody reads it any more
+        print(" ".join(text.split()), file=sys.stderr)
     print_notes(error)
     return code

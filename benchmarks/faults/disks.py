@@ -113,7 +113,7 @@ def _middle(stage: Stage) -> str:
 def _lheh5(stage: Stage) -> str:
     folder = stage.folder / "out"
     arguments = ["generate", str(stage.wholes.pack), "--seed=5", "--format=lheh5", "-o", "out"]
-    plan = Plan(do="limit", file=r"chunks/.*07\.zip", spare=30_000)
+    plan = Plan(do="limit", file="events", spare=30_000)
     finished = stage.mlgen(arguments, plan)
     said = finished.must_fail(7, "cannot be written")
     check_not_complete(folder)
@@ -237,7 +237,8 @@ def _memory(stage: Stage) -> str:
         return "exit 0"
     if finished.code > 0:
         demand("Traceback" not in finished.err, f"a stack trace: {finished.err[-300:]}")
-        demand(finished.code != 70, f"unexpected: {finished.messages}")
+        lacks = any(word in finished.err.lower() for word in ("memory", "alloc", "failed to map"))
+        demand(lacks and len(finished.messages) == 1, f"it said {finished.messages}")
     else:
         crashes = (-signal.SIGABRT, -signal.SIGSEGV)
         demand(finished.code in crashes, f"exit {finished.code}: expected an abort")

@@ -199,7 +199,7 @@ def _grid(stage: Stage) -> str:
 
 @case("missing extra: pyamplicol")
 def _pyamplicol(stage: Stage) -> str:
-    arguments = ["run", "ee_to_mumu", "--set=matrix_element.provider=pyamplicol"]
+    arguments = ["run", "ee_to_uug", "--set=matrix_element.provider=pyamplicol"]
     finished = stage.mlgen([*arguments, "-o", "out"], Plan(blocked=("pyamplicol",)))
     if finished.code == 0:  # what is cached needs only its runtime
         check_complete(stage.folder / "out", None)
@@ -258,7 +258,7 @@ def _tmpdir(stage: Stage) -> str:
 @case("the cache folder of matrix elements is read-only")
 def _cache(stage: Stage) -> str:
     environment: dict[str, str | None] = {"XDG_CACHE_HOME": "/proc/cache", "HOME": "/proc/home"}
-    arguments = ["run", "ee_to_mumu", "--set=matrix_element.provider=pyamplicol", "-o", "out"]
+    arguments = ["run", "ee_to_uug", "--set=matrix_element.provider=pyamplicol", "-o", "out"]
     finished = stage.mlgen(arguments, environment=environment)
     demand(finished.code in (1, 4), f"exit {finished.code}; it said {finished.messages}")
     said = finished.must_fail(finished.code, "/proc/")

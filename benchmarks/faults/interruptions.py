@@ -262,7 +262,7 @@ def through(stage: Stage, shell: str) -> str:
     if finished.code == 0:
         check_complete(folder, stage.wholes.vegas)
         return "exit 0, all files are whole"
-    check_names(folder)
+    demand(finished.code > 0 and (folder / "run.json").exists(), f"exit {finished.code}")
     if read_record(folder)["status"] == "complete":
         check_complete(folder, stage.wholes.vegas)
         return f"exit {finished.code}, all files are whole"

@@ -15,7 +15,6 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +60,23 @@ class Plan:
         return cls(**{f.name: table[f.name] for f in fields(cls)})
 
 
-class NotInstalled(MetaPathFinder):
-    """Hides packages."""
+class Hiding:
+    """A finder that does not find some packages."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._names = frozenset(names)
+    def __init__(self, finder: Any, names: Iterable[str]) -> None:
+        self._finder, self._names = finder, frozenset(names)
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
         if name.partition(".")[0] in self._names:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            return None
+        return self._finder.find_spec(name, path, target)
+
+    def find_distributions(self, context: Any) -> Any:
+        found = self._finder.find_distributions(context)
+        return (package for package in found if package.name not in self._names)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
 
 
 class Trap:
@@ -117,7 +124,8 @@ def _virtual_memory() -> int:
 
 def run(plan: Plan, arguments: Sequence[str]) -> int:
     """Run the command line with a fault in this process; its exit code."""
-    sys.meta_path.insert(0, NotInstalled(plan.blocked))
+    if plan.blocked:
+        sys.meta_path[:] = [Hiding(finder, plan.blocked) for finder in sys.meta_path]
     from mlgen.cli import run_arguments
 
     if plan.version:

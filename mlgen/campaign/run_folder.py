@@ -37,9 +37,9 @@ def new_folder(folder: Path | str | None, name: str) -> Path:
             target = runs / f"{name}-{count}"
     else:
         target = Path(folder)
+    try:
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise CardError(f"--output {target}: expected a new or an empty folder")
-    try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MlgenError(f"{target}: cannot be made ({error.strerror})") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task
@@ -89,7 +89,9 @@ class RichProgress:
             raise
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        # Not by the console: rich ends the process where nobody reads any more.
+        with suppress(OSError):
+            print(line, file=self._console.file, flush=True)
 
 
 class SilentProgress:

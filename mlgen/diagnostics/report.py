@@ -6,11 +6,9 @@ elsewhere; every text that came from a card is escaped.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -61,16 +59,6 @@ class _Figure:
     title: str
     text: str
     warning: bool = False
-
-
-def write_report(path: Path, report: ReportInput) -> None:
-    """Write the report; the file has its name only when it is whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(render_report(report), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def render_report(report: ReportInput) -> str:

@@ -23,12 +23,13 @@ from mlgen.campaign.run_record import (
     describe_file,
     portable_card,
     versions,
+    write_bytes_atomically,
 )
 from mlgen.campaign.warm_start import WarmStart
 from mlgen.card_files import card_to_toml
 from mlgen.core import EventBatch
 from mlgen.diagnostics.plots import WeightSample
-from mlgen.diagnostics.report import ReportInput, write_report
+from mlgen.diagnostics.report import ReportInput, render_report
 from mlgen.integration.candidates import Candidate, Expectation, Integration, TrainingCurve
 from mlgen.integration.training import STEPS_PER_ROUND, WATCHED_ROUNDS
 from mlgen.samplers.registry import sampler_state
@@ -118,6 +119,9 @@ def write_run_report(
     Args:
         events: those that are plotted.
         reference: weighted points that no event comes from.
+
+    Raises:
+        MlgenError: it cannot be written.
     """
     integration, card = learned.integration, learned.process.card
     weights = {
@@ -138,7 +142,7 @@ def write_run_report(
         reference=reference,
     )
     path = folder / REPORT_FILE
-    write_report(path, report)
+    write_bytes_atomically(path, render_report(report).encode())
     return {path.name: describe_file(path)}
 
 

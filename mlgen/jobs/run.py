@@ -400,7 +400,7 @@ def _recording(folder: Path, card: Card, clock: StepClock, stops: _Stops) -> Ite
     """Say in `run.json` how a run ended, if it did not end well, and how to go on."""
     try:
         yield
-    except MlgenError as error:
+    except Exception as error:  # also one of no family of ours: what was done is kept all the same
         with suppress(MlgenError):  # of a full disk, say; the first error tells more
             _stopped(card, clock, "failed", str(error)).write(folder / RECORD_FILE)
         if stops(error):

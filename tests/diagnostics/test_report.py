@@ -4,14 +4,13 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from mlgen.diagnostics.plots import WeightSample
-from mlgen.diagnostics.report import ReportInput, render_report, write_report
+from mlgen.diagnostics.report import ReportInput, render_report
 from tests.diagnostics.samples import eej, events_of, random_momenta
 
 EVIL = '<script>alert("x")</script> & {{ 7 * 7 }}'
@@ -200,16 +199,6 @@ def test_a_disagreement_is_marked() -> None:
     bare = ReportInput(record=a_record(), card="", reference=others)
     assert 'class="warning">χ²' in render_report(replace(bare, events=harder))
     assert 'class="warning">χ²' not in render_report(replace(bare, events=jets))
-
-
-def test_the_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
-    bare = replace(a_report(), events=None, weights={}, loss=())
-    write_report(path, bare)
-    assert path.read_text(encoding="utf-8") == render_report(bare)
-    with pytest.raises(KeyError):
-        write_report(path, replace(bare, record={}))
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def cost(sampler: str, n_steps: int, training_s: float, goal_s: float) -> dict[str, Any]:
