@@ -205,6 +205,8 @@ def run_arguments(arguments: Sequence[str]) -> int:
         return _report(error, f"mlgen: {error}", 1, debug)
     # The last line of defence: one line, never a silent success. A user's function may call sys.exit(0).
     except (Exception, SystemExit) as error:
+        if isinstance(error.__context__, BrokenPipeError):  # click ends the process then
+            return _report(error, "mlgen: standard output was closed", 1, debug)
         text = f"mlgen: unexpected {type(error).__name__}: {error} (--debug shows where)"
         return _report(error, text, UNEXPECTED, debug)
     if code == INTERRUPTED:

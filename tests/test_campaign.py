@@ -251,7 +251,7 @@ def test_a_stop_while_the_file_is_written_costs_no_chunk(
     assert checksum(resume(tmp_path).events_path) == checksum(whole)
 
 
-@pytest.mark.parametrize("what", ["damaged", "truncated", "of another sample"])
+@pytest.mark.parametrize("what", ["damaged", "truncated", "of another sample", "another chunk"])
 def test_a_chunk_that_is_not_right_is_made_again(
     what: str, pack: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -262,6 +262,8 @@ def test_a_chunk_that_is_not_right_is_made_again(
         path.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
     elif what == "truncated":
         path.write_bytes(content[: len(content) // 2])
+    elif what == "another chunk":
+        path.write_bytes(path.with_name("000000.zip").read_bytes())
     else:
         progress = StopsAt("generating", 4, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):

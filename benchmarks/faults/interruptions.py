@@ -263,6 +263,7 @@ def through(stage: Stage, shell: str) -> str:
         check_complete(folder, stage.wholes.vegas)
         return "exit 0, all files are whole"
     demand(finished.code > 0 and (folder / "run.json").exists(), f"exit {finished.code}")
+    demand(finished.code != 70, f"it said {finished.messages}")
     if read_record(folder)["status"] == "complete":
         check_complete(folder, stage.wholes.vegas)
         return f"exit {finished.code}, all files are whole"

@@ -93,13 +93,16 @@ class ChunkFiles:
         """A chunk that is there.
 
         Raises:
-            PackError: it is damaged, or belongs to another sample.
+            PackError: it is damaged, belongs to another sample, or is another chunk of this one.
         """
         path = self._path(index)
         archive = Archive(path, _KIND)
         if archive.index.get("source") != self.source:
             raise PackError(f"{path}: a chunk of another sample")
-        return archive.assemble(_assemble)
+        chunk = archive.assemble(_assemble)
+        if chunk.summary.index != index:
+            raise PackError(f"{path}: chunk {chunk.summary.index}: expected {index}")
+        return chunk
 
     def summaries(self) -> dict[int, ChunkSummary]:
         """The chunks that are there, by index; what is damaged, or of another sample, is removed."""
