@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from mlgen.build import build
-from mlgen.campaign.run_record import StepClock
+from mlgen.campaign.step_clock import StepClock
 from mlgen.card_files import find_card, read_card
 from mlgen.core import random_stream
 from mlgen.diagnostics.progress import SilentProgress

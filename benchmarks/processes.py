@@ -22,7 +22,7 @@ import torch
 
 import mlgen
 from mlgen.build import build
-from mlgen.campaign.run_record import StepClock
+from mlgen.campaign.step_clock import StepClock
 from mlgen.card_files import card_names, find_card, read_card
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.integrator import Aids, integrate

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import mlgen
-from mlgen.campaign.run_record import checksum
+from mlgen.campaign.whole_files import checksum
 from mlgen.card_files import find_card, read_card
 
 LOOK_S = 0.1

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from mlgen.api import compare, generate, integrate, merge, resume, run, train
     from mlgen.integration.ask_tell import AskTell
     from mlgen.integration.function_integral import FunctionSettings
-    from mlgen.jobs.run import RunResult, TrainResult
+    from mlgen.jobs.run import TrainResult
+    from mlgen.jobs.stages import RunResult
 
 __version__ = "0.1.0.dev0"
 
@@ -37,7 +38,7 @@ __all__ = [
 _HOMES = {
     "AskTell": "mlgen.integration.ask_tell",
     "FunctionSettings": "mlgen.integration.function_integral",
-    "RunResult": "mlgen.jobs.run",
+    "RunResult": "mlgen.jobs.stages",
     "TrainResult": "mlgen.jobs.run",
     "compare": "mlgen.api",
     "generate": "mlgen.api",

@@ -19,8 +19,10 @@ from mlgen.campaign.merge import Merged
 from mlgen.campaign.merge import merge as merge_parts
 from mlgen.campaign.pack import read_pack
 from mlgen.campaign.run_folder import new_folder, new_pack, sole_use
-from mlgen.campaign.run_record import StepClock, checksum, read_settled
+from mlgen.campaign.run_record import read_settled
+from mlgen.campaign.step_clock import StepClock
 from mlgen.campaign.warm_start import read_warm_start
+from mlgen.campaign.whole_files import checksum
 from mlgen.campaign.workers import Workers, local_workers
 from mlgen.card_files import card_to_toml, find_card, read_card
 from mlgen.cards import Card
@@ -38,18 +40,9 @@ from mlgen.integration.integrator import Aids
 from mlgen.integration.integrator import integrate as _integrate
 from mlgen.integration.user_function import Backend, UserFunction
 from mlgen.jobs.generation import card_of
-from mlgen.jobs.run import (
-    RunResult,
-    StoredJob,
-    TrainResult,
-    check_format,
-    one_thread,
-    resume_run,
-    resume_training,
-    run_card,
-    run_job,
-    train_card,
-)
+from mlgen.jobs.pack_job import StoredJob, run_job
+from mlgen.jobs.run import TrainResult, resume_run, resume_training, run_card, train_card
+from mlgen.jobs.stages import RunResult, check_format, one_thread
 
 if TYPE_CHECKING:
     from mlgen.diagnostics.comparison import ComparisonResult, ComparisonSettings

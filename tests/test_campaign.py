@@ -15,7 +15,7 @@ import torch
 
 from mlgen.api import generate, merge, resume, resume_train, run, train
 from mlgen.campaign.pack import Pack, read_pack, write_pack
-from mlgen.campaign.run_record import checksum, write_bytes_atomically
+from mlgen.campaign.whole_files import checksum, write_bytes_atomically
 from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.cli import run_arguments

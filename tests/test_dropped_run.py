@@ -14,7 +14,7 @@ from mlgen.campaign.pack import read_pack
 from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.events.check import check_file
-from mlgen.jobs.run import RunResult
+from mlgen.jobs.stages import RunResult
 from tests.matrix_elements import SMOOTH
 from tests.test_resume import SETTINGS as QUICK
 from tests.test_resume import same_results, stop

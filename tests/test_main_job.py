@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mlgen.campaign.pack import read_pack
-from mlgen.campaign.run_record import checksum
+from mlgen.campaign.whole_files import checksum
 from mlgen.card_files import card_from_table
 from mlgen.cli import run_arguments
 from mlgen.core import random_stream

@@ -13,7 +13,7 @@ import pytest
 from mlgen.amplitudes.pyamplicol import ArtifactChecks
 from mlgen.amplitudes.pyamplicol_artifacts import ArtifactCache
 from mlgen.build import build
-from mlgen.campaign.run_record import StepClock
+from mlgen.campaign.step_clock import StepClock
 from mlgen.card_files import find_card, read_card
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.integrator import Aids, integrate

@@ -19,13 +19,14 @@ from mlgen.api import resume, run
 from mlgen.campaign.checkpoint import CHECKPOINT_FILE, RunCheckpoint, read_checkpoint
 from mlgen.campaign.pack import read_pack
 from mlgen.campaign.run_folder import sole_use
-from mlgen.campaign.run_record import StepClock, checksum
+from mlgen.campaign.step_clock import StepClock
+from mlgen.campaign.whole_files import checksum
 from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.cli import run_arguments
 from mlgen.errors import CardError, MatrixElementError, MlgenError, PackError
 from mlgen.integration.integrand import ProcessIntegrand
-from mlgen.jobs.run import RunResult
+from mlgen.jobs.stages import RunResult
 from tests.stopping import StopsAt
 
 SETTINGS = (

@@ -10,12 +10,12 @@ import pytest
 
 from mlgen.api import integrate, run
 from mlgen.campaign.pack import read_pack, write_pack
-from mlgen.campaign.run_record import checksum
+from mlgen.campaign.whole_files import checksum
 from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.cli import run_arguments
 from mlgen.errors import CardError, PackError
-from mlgen.jobs.run import RunResult
+from mlgen.jobs.stages import RunResult
 
 PACK = "ee_to_mumu.mlgen.zip"
 

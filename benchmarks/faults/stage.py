@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.faults.launch import Plan
 from benchmarks.faults.process import Broken, Finished, Process, demand, fork, fresh, variables
 from mlgen.campaign.pack import read_pack
-from mlgen.campaign.run_record import checksum
+from mlgen.campaign.whole_files import checksum
 from mlgen.errors import MlgenError
 from mlgen.events.check import check_file
 

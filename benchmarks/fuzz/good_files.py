@@ -15,14 +15,16 @@ from mlgen.campaign.checkpoint import RunCheckpoint, StoredRun
 from mlgen.campaign.chunk_files import chunk_bytes
 from mlgen.campaign.fingerprint import Fingerprint
 from mlgen.campaign.pack import Pack, PackedEstimate, PackedSampler, write_pack
-from mlgen.campaign.run_record import Efficiency, RunRecord, StepClock, write_json_atomically
+from mlgen.campaign.run_record import Efficiency, RunRecord
+from mlgen.campaign.step_clock import StepClock
+from mlgen.campaign.whole_files import write_json_atomically
 from mlgen.card_files import card_folder
 from mlgen.core import EventBatch, SampleInfo, Variation
 from mlgen.events.formats import read_events, write_events
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.generate import Chunk, ChunkSummary
 from mlgen.integration.learner import LearnerState
-from mlgen.jobs.run import StoredJob
+from mlgen.jobs.pack_job import StoredJob
 
 REFERENCE = Path(__file__).parents[2] / "tests" / "reference" / "lhe"
 SOURCE = "ab" * 32

@@ -18,7 +18,8 @@ from benchmarks.fuzz.mutations import BYTES, JSON, TEXT, XML, Mutation, mutated
 from mlgen.campaign.checkpoint import RunCheckpoint, StoredRun, read_checkpoint
 from mlgen.campaign.chunk_files import ChunkFiles, chunk_bytes
 from mlgen.campaign.pack import Pack, read_pack, write_pack
-from mlgen.campaign.run_record import StepClock, read_settled
+from mlgen.campaign.run_record import read_settled
+from mlgen.campaign.step_clock import StepClock
 from mlgen.card_files import card_to_toml, read_card
 from mlgen.cards import Card
 from mlgen.core import EventBatch, SampleInfo
@@ -28,7 +29,7 @@ from mlgen.events.formats import read_events, write_events
 from mlgen.events.lhe_reader import events_of, parse_texts
 from mlgen.events.lhe_scan import LheScanner
 from mlgen.integration.generate import ChunkSummary
-from mlgen.jobs.run import StoredJob, read_job
+from mlgen.jobs.pack_job import StoredJob, read_job
 
 
 class Broken(Exception):

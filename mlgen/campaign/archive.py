@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import mlgen
-from mlgen.campaign.run_record import json_text, write_bytes_atomically
+from mlgen.campaign.whole_files import json_text, write_bytes_atomically
 from mlgen.errors import PackError
 
 T = TypeVar("T")

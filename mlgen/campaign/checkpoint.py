@@ -16,7 +16,7 @@ from torch import Tensor
 import mlgen
 from mlgen.campaign.archive import Archive, ArchiveKind, write_archive
 from mlgen.campaign.fingerprint import N_COMPARED, channels_sha256, has_values
-from mlgen.campaign.run_record import StepClock
+from mlgen.campaign.step_clock import StepClock
 from mlgen.errors import PackError
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.learner import Learner, LearnerState

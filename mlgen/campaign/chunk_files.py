@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mlgen.campaign.archive import Archive, ArchiveKind, archive_bytes
-from mlgen.campaign.run_record import write_bytes_atomically
+from mlgen.campaign.whole_files import write_bytes_atomically
 from mlgen.core import EventBatch
 from mlgen.errors import MlgenError, PackError
 from mlgen.integration.estimate import ChannelSums

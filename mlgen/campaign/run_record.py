@@ -7,30 +7,24 @@ names a machine, a user or a place in the file system.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
-import os
 import platform
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import mlgen
+from mlgen.campaign.whole_files import checksum, json_text, write_json_atomically
 from mlgen.cards import Card
 from mlgen.errors import CardError, MlgenError
 
-Step = Literal["prepare", "adapt", "train", "estimate", "generate", "write"]
-STEPS: tuple[Step, ...] = get_args(Step)
-
 RECORD_FILE = "run.json"
 
-_PACKAGES = ("torch", "numpy", "scipy", "normflows", "pylhe", "safetensors")
-_EXTRAS = ("pyamplicol", "pythia8mc", "vegas")
+_PACKAGES = ("torch", "numpy", "scipy", "normflows", "safetensors", "orjson", "isal", "h5py")
+_EXTRAS = ("numba", "pyamplicol", "pythia8mc", "vegas")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -278,137 +272,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def checksum(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def describe_file(path: Path) -> FileRecord:
     """Checksum and size of a finished file."""
     return FileRecord(sha256=checksum(path), n_bytes=path.stat().st_size)
-
-
-def json_text(table: Mapping[str, Any], name: str) -> str:
-    """The table as indented JSON.
-
-    Raises:
-        MlgenError: a number is NaN or infinite, which JSON cannot hold; the message says which.
-    """
-    for key, value in _leaves(table, ""):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise MlgenError(f"{name}: {key} = {value}: expected a finite number")
-    return json.dumps(table, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _leaves(value: object, key: str) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _leaves(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list | tuple):
-        for position, item in enumerate(value):
-            yield from _leaves(item, f"{key}[{position}]")
-    else:
-        yield key, value
-
-
-def write_json_atomically(path: Path, table: Mapping[str, Any]) -> None:
-    """Write a table as JSON; the file has its name only when it is whole.
-
-    Raises:
-        MlgenError: a number is NaN or infinite; no file is touched then.
-    """
-    write_bytes_atomically(path, json_text(table, path.name).encode())
-
-
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name in the same folder, flush to the disk, then rename.
-
-    Raises:
-        MlgenError: it cannot be written: the disk is full, say.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise MlgenError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-class StepClock:
-    """Collects CPU and wall-clock time by step.
-
-    A step inside a step takes its time away from the outer one, so that the sum over steps is
-    the time that passed. Worker processes count in the step in which they end: the operating
-    system adds their CPU time to ours only then.
-
-        clock = StepClock()
-        with clock.step("adapt"):
-            ...
-        record = RunRecord(cpu_s=clock.cpu_s, wall_s=clock.wall_s, ...)
-    """
-
-    def __init__(
-        self, cpu_s: Mapping[str, float] | None = None, wall_s: Mapping[str, float] | None = None
-    ) -> None:
-        """Begin with what each step has cost before, in an interrupted run; None: nothing."""
-        self._cpu_s = {step: (cpu_s or {}).get(step, 0.0) for step in STEPS}
-        self._wall_s = {step: (wall_s or {}).get(step, 0.0) for step in STEPS}
-        self._open: list[Step] = []
-        self._charged_at = _now()
-
-    @contextmanager
-    def step(self, name: Step) -> Iterator[None]:
-        """Charge what happens inside to this step.
-
-        Raises:
-            ValueError: the name is not one of `STEPS`.
-        """
-        if name not in STEPS:
-            raise ValueError(f"step = {name!r}: expected one of {', '.join(STEPS)}")
-        self._charge()
-        self._open.append(name)
-        try:
-            yield
-        finally:
-            self._charge()
-            self._open.pop()
-
-    def move(self, cpu_s: float, source: Step | None, target: Step) -> None:
-        """Charge CPU time to another step than it was charged to; None: to none, till now."""
-        if source is not None:
-            self._cpu_s[source] -= cpu_s
-        self._cpu_s[target] += cpu_s
-
-    def _charge(self) -> None:
-        cpu_s, wall_s = _now()
-        if self._open:
-            self._cpu_s[self._open[-1]] += cpu_s - self._charged_at[0]
-            self._wall_s[self._open[-1]] += wall_s - self._charged_at[1]
-        self._charged_at = cpu_s, wall_s
-
-    @property
-    def cpu_s(self) -> dict[str, float]:
-        """CPU seconds of each step so far, 0 for one that did not run."""
-        return _rounded(self._cpu_s)
-
-    @property
-    def wall_s(self) -> dict[str, float]:
-        """Wall-clock seconds of each step so far, 0 for one that did not run."""
-        return _rounded(self._wall_s)
-
-
-def _now() -> tuple[float, float]:
-    # os.times rather than resource.getrusage: the same numbers, and it exists on Windows too.
-    times = os.times()
-    return sum(times[:4]), time.monotonic()
-
-
-def _rounded(seconds: Mapping[Step, float]) -> dict[str, float]:
-    return {step: round(value, 3) for step, value in seconds.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlgen.campaign.pack import PackedSampler, read_pack
-from mlgen.campaign.run_record import checksum
+from mlgen.campaign.whole_files import checksum
 from mlgen.card_files import card_from_table
 from mlgen.cards import Card
 from mlgen.core import Evaluation, Integrand

@@ -17,7 +17,7 @@ from mlgen.errors import CardError
 if TYPE_CHECKING:
     from mlgen.campaign.workers import Workers
     from mlgen.core import Progress
-    from mlgen.jobs.run import RunResult
+    from mlgen.jobs.stages import RunResult
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the stack trace of an error.")]
 CardName = Annotated[str, typer.Argument(help="A card: a TOML file, or a name from `mlgen list`.")]

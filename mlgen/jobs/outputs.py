@@ -23,9 +23,9 @@ from mlgen.campaign.run_record import (
     describe_file,
     portable_card,
     versions,
-    write_bytes_atomically,
 )
 from mlgen.campaign.warm_start import WarmStart
+from mlgen.campaign.whole_files import write_bytes_atomically
 from mlgen.card_files import card_to_toml
 from mlgen.core import EventBatch
 from mlgen.diagnostics.plots import WeightSample

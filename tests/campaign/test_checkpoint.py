@@ -13,7 +13,7 @@ from mlgen.campaign.checkpoint import (
     StoredRun,
     read_checkpoint,
 )
-from mlgen.campaign.run_record import StepClock
+from mlgen.campaign.step_clock import StepClock
 from mlgen.cards import VegasCard
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.adapt import GridLearner

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from mlgen.campaign.run_record import (
-    STEPS,
     ChannelRecord,
     Decision,
     Efficiency,
@@ -20,14 +19,13 @@ from mlgen.campaign.run_record import (
     GroupRecord,
     RunRecord,
     SamplerRecord,
-    StepClock,
     card_table,
-    checksum,
     describe_file,
     portable_card,
     versions,
-    write_json_atomically,
 )
+from mlgen.campaign.step_clock import STEPS, StepClock
+from mlgen.campaign.whole_files import checksum, write_json_atomically
 from mlgen.card_files import card_from_table
 from mlgen.cards import Card
 from mlgen.errors import MlgenError

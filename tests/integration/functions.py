@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlgen.campaign.run_record import StepClock
+from mlgen.campaign.step_clock import StepClock
 from mlgen.cards import FlowCard, VegasCard
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.domain import Domain

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mlgen.build import build
-from mlgen.campaign.run_record import StepClock
+from mlgen.campaign.step_clock import StepClock
 from mlgen.card_files import find_card, read_card
 from mlgen.cards import VegasCard
 from mlgen.core import random_stream

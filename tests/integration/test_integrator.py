@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import torch
 
-from mlgen.campaign.run_record import StepClock
+from mlgen.campaign.step_clock import StepClock
 from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.diagnostics.progress import SilentProgress

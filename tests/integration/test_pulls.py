@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mlgen.build import build
-from mlgen.campaign.run_record import StepClock
+from mlgen.campaign.step_clock import StepClock
 from mlgen.card_files import find_card, read_card
 from mlgen.core import Evaluation, Integrand, random_stream
 from mlgen.diagnostics.progress import SilentProgress

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mlgen.build import Process
-from mlgen.campaign.run_record import StepClock
+from mlgen.campaign.step_clock import StepClock
 from mlgen.core import Evaluation, EventBatch, PhaseSpacePoints, random_stream
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.candidates import Integration
