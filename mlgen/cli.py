@@ -24,7 +24,7 @@ from mlgen.commands.sampling import (
     run_command,
     train_command,
 )
-from mlgen.errors import EventFileError, MlgenError
+from mlgen.errors import EventFileError, MissingExtra, MlgenError
 
 INTERRUPTED = 130
 UNEXPECTED = 70
@@ -203,6 +203,9 @@ def run_arguments(arguments: Sequence[str]) -> int:
         return _report(error, f"mlgen: {error}", error.exit_code, debug)
     except OSError as error:
         return _report(error, f"mlgen: {error}", 1, debug)
+    except ImportError as error:
+        text = f"mlgen: {error}: expected a complete installation: pip install 'mlgen-hep[all]'"
+        return _report(error, text, MissingExtra.exit_code, debug)
     # The last line of defence: one line, never a silent success. A user's function may call sys.exit(0).
     except (Exception, SystemExit) as error:
         if isinstance(error.__context__, BrokenPipeError):  # click ends the process then

@@ -209,7 +209,8 @@ def _pyamplicol(stage: Stage) -> str:
 
 @case("missing extra: vegas")
 def _vegas(stage: Stage) -> str:
-    finished = stage.mlgen(["compare", "ee_to_mumu"], Plan(blocked=("vegas",)))
+    arguments = ["compare", "ee_to_mumu", "--samplers=vegas-classic"]
+    finished = stage.mlgen(arguments, Plan(blocked=("vegas",)))
     return finished.must_fail(3, "vegas")
 
 
@@ -220,7 +221,7 @@ def _dask(stage: Stage) -> str:
     return finished.must_fail(3, "dask|distributed")
 
 
-@case("missing extra: LHEH5's library")
+@case("an incomplete installation: LHEH5's library")
 def _h5py(stage: Stage) -> str:
     finished = stage.mlgen([*run_arguments("out"), "--format=lheh5"], Plan(blocked=("h5py",)))
     folder = stage.folder / "out"

@@ -72,7 +72,8 @@ class Hiding:
         return self._finder.find_spec(name, path, target)
 
     def find_distributions(self, context: Any) -> Any:
-        found = self._finder.find_distributions(context)
+        find = getattr(self._finder, "find_distributions", None)
+        found = find(context) if find else ()
         return (package for package in found if package.name not in self._names)
 
     def __getattr__(self, name: str) -> Any:
