@@ -66,7 +66,7 @@ def read_card(path: Path, overrides: Sequence[str] = ()) -> Card:
         raise CardError(f"{path}: not text in UTF-8") from error
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of 10^4 digits or brackets
         raise CardError(f"{path}: not valid TOML: {error}") from error
     for override in overrides:
         _apply_override(table, override)
@@ -125,7 +125,7 @@ def _apply_override(table: dict[str, Any], override: str) -> None:
         raise CardError(f"--set {override}: expected section.key=value")
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = {}
     # What is not one value of TOML is a text without its quotes.
     value = parsed["value"] if len(parsed) == 1 else text.strip()

@@ -1,10 +1,20 @@
 """The errors that mlgen raises, and the exit code that each one gives to the command line."""
 
+MAX_MESSAGE = 2000
+"""Characters."""
+
 
 class MlgenError(Exception):
     """Anything that mlgen reports in one clear line; the command line exits with `exit_code`."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The message; of a very long one, such as a damaged file gives, the beginning and the end."""
+        message = super().__str__()
+        if len(message) <= MAX_MESSAGE:
+            return message
+        return f"{message[: MAX_MESSAGE // 2]} ... {message[-MAX_MESSAGE // 4 :]}"
 
 
 class CardError(MlgenError):

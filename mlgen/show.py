@@ -208,7 +208,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MlgenError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MlgenError(f"{path}: not valid JSON: {error}") from error
     if record.get("schema") != "mlgen-run":
         raise MlgenError(f"{path}: expected the record of a run")

@@ -193,9 +193,12 @@ NUMBERS = (0.0, -1.0, 0.5, 501.0, 1e9, 2.0**53, 2.0**63, 1e300, 5e-324, np.nan, 
 
 
 def change_hdf5(content: bytes, rng: Random) -> bytes:
-    """Change a table or a text of the file, as HDF5 itself would."""
+    """Change a table or a text of the file, as HDF5 itself would.
+
+    Before any other mutation: on a damaged file HDF5 may never come to an end.
+    """
     buffer = io.BytesIO(content)
-    # What earlier mutations left may be no HDF5 file, or one that cannot be changed.
+    # What earlier changes left may be a file that cannot be changed like this.
     with suppress(Exception), np.errstate(all="ignore"), h5py.File(buffer, "r+") as file:
         names: list[str] = []
         file.visititems(lambda name, item: names.append(name) if hasattr(item, "dtype") else None)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,13 +62,21 @@ def sample(n_events: int, n_variations: int, weighted: bool) -> tuple[SampleInfo
     return info, replace(events, weight=weight, variations=weight[:, None] * ratios)
 
 
+def _write(info: SampleInfo, events: EventBatch, path: Path) -> None:
+    write_events(path, [events], info)
+
+
+def _write_table(table: Mapping[str, Any], path: Path) -> None:
+    write_json_atomically(path, table)
+
+
 def event_files(suffix: str) -> tuple[bytes, ...]:
     """Files of ours of a format: of unit weights, of weights in pb, without further weights."""
     shapes = ((4, 2, False), (3, 3, True), (5, 0, False))
     files = []
     for shape in shapes:
         info, events = sample(*shape)
-        files.append(made(f"events.{suffix}", lambda p, i=info, e=events: write_events(p, [e], i)))
+        files.append(made(f"events.{suffix}", partial(_write, info, events)))
     return tuple(files)
 
 
@@ -170,7 +180,7 @@ def jobs() -> tuple[bytes, ...]:
             shard=shard,
         )
         table = {**asdict(asked), "schema": "mlgen-job", "mlgen_version": mlgen.__version__}
-        files.append(made("job.json", lambda path, t=table: write_json_atomically(path, t)))
+        files.append(made("job.json", partial(_write_table, table)))
     return tuple(files)
 
 

@@ -104,9 +104,12 @@ def extreme_integer(content: bytes, rng: Random) -> bytes:
     size = rng.choice([2, 4, 8])
     if len(content) < size:
         return content
-    number = rng.choice([0, 1, -1, 2 ** (8 * size - 1) - 1, -(2 ** (8 * size - 1)), 1 << 20, 255])
+    largest = (1 << (8 * size - 1)) - 1
+    number: int = rng.choice([0, 1, -1, largest, -largest - 1, 1 << 20, 255])
     at = rng.randrange(len(content) - size + 1)
-    new = (number % 2 ** (8 * size)).to_bytes(size, rng.choice(["little", "big"]))
+    new = number.to_bytes(8, "little", signed=True)[:size]
+    if rng.random() < 0.5:
+        new = new[::-1]
     return content[:at] + new + content[at + size :]
 
 
@@ -311,9 +314,10 @@ JSON: Sequence[Mutation] = (change_json, change_json, change_json, change_json, 
 
 
 def mutated(content: bytes, mutations: Sequence[Mutation], rng: Random) -> bytes:
-    """One to four mutations, one after another: one in half of the cases."""
-    for _ in range(rng.choice([1, 1, 1, 2, 3, 4])):
+    """One to four mutations, in their order in the sequence; one in half of the cases."""
+    places = rng.choices(range(len(mutations)), k=rng.choice([1, 1, 1, 2, 3, 4]))
+    for place in sorted(places):
         if len(content) > MAX_GROWN:
             break
-        content = rng.choice(mutations)(content, rng)
+        content = mutations[place](content, rng)
     return content

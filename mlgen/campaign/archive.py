@@ -22,10 +22,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import mlgen
+from mlgen.campaign.conforming import check_conforms
 from mlgen.campaign.whole_files import json_text, write_bytes_atomically
 from mlgen.errors import PackError
 
 T = TypeVar("T")
+
+MAX_RATIO = 10
+"""Members are stored as they are; a pack that was zipped again is not much smaller."""
 
 # What zipfile raises on damaged bytes, beside its own error (Python 3.11 to 3.14).
 _DAMAGE = (
@@ -119,11 +123,17 @@ class Archive:
         """
         self._path, self._kind = path, kind
         try:
-            self._zip = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
+            if path.exists() and not path.is_file():
+                raise PackError(f"{path}: no regular file: expected a {kind.title}")
+            content = path.read_bytes()
+            self._zip = zipfile.ZipFile(io.BytesIO(content))
+            promised = sum(member.file_size for member in self._zip.infolist())
         except OSError as error:
             raise PackError(f"{path}: cannot be read ({error.strerror})") from error
         except _DAMAGE as error:
             raise PackError(f"{path}: no {kind.title}, or a damaged one: {error}") from error
+        if promised > MAX_RATIO * len(content):
+            raise PackError(f"{path}: {promised} bytes in {len(content)}: refused")
         self.index = self._read_index()
 
     def tensors(self, name: str) -> dict[str, Tensor]:
@@ -143,7 +153,7 @@ class Archive:
             )
         try:
             return safetensors.torch.load(content)
-        except SafetensorError as error:
+        except (SafetensorError, *_DAMAGE, TypeError) as error:
             raise PackError(f"{path}: damaged: {member} is no safetensors file: {error}") from error
 
     def assemble(self, build: Callable[[Archive], T]) -> T:
@@ -153,18 +163,20 @@ class Archive:
             PackError: the index lacks what is needed, or holds it in another form.
         """
         try:
-            return build(self)
-        except (AttributeError, KeyError, TypeError) as error:
+            found = build(self)
+            check_conforms(found)
+        except (*_DAMAGE, AttributeError, TypeError) as error:
             raise PackError(
                 f"{self._path}: damaged: {self._kind.index} is not as mlgen writes it: {error}"
             ) from error
+        return found
 
     def _read_index(self) -> dict[str, Any]:
         path, kind = self._path, self._kind
         if kind.index not in self._zip.namelist():
             raise PackError(f"{path}: no {kind.title}: it holds no {kind.index}")
         try:
-            index = json.loads(self._zip.read(kind.index))
+            index = json.loads(self._zip.read(kind.index), parse_constant=_refuse)
         except _DAMAGE as error:
             raise PackError(f"{path}: damaged: {kind.index} cannot be read: {error}") from error
         if not isinstance(index, dict) or index.get("schema") != kind.schema:
@@ -183,6 +195,10 @@ class Archive:
                 f"mlgen {mlgen.__version__} reads form {kind.schema_version}: update mlgen"
             )
         return index
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant}: expected a number")
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

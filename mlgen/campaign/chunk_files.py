@@ -32,6 +32,7 @@ _KIND = ArchiveKind(
     schema_version=1,
     folder="events",
 )
+WHOLE_COLUMNS = ("pdg_id", "status", "mothers", "colour")
 _NAME = re.compile(r"(\d+)\.zip")
 
 
@@ -154,4 +155,10 @@ def _assemble(archive: Archive) -> Chunk:
     summary = summary_from_table(archive.index["summary"])
     if set(columns) != {field.name for field in dataclasses.fields(EventBatch)}:
         raise KeyError("columns")
+    for name, column in columns.items():
+        is_whole = name in WHOLE_COLUMNS
+        if column.dtype != (torch.int64 if is_whole else torch.float64) or column.dim() == 0:
+            raise TypeError(f"{name} of type {column.dtype} and shape {tuple(column.shape)}")
+        if len(column) != summary.n_events:
+            raise TypeError(f"{name} of {len(column)} events: expected {summary.n_events}")
     return Chunk(summary=summary, events=EventBatch(**columns))

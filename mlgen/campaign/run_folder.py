@@ -70,7 +70,7 @@ def check_resumable(folder: Path) -> None:
         return
     try:
         status = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))["status"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         status = None
     if status is None:
         raise CardError(f"--resume {folder}: no run is there: expected the folder of one")

@@ -234,7 +234,15 @@ def read_settled(path: Path) -> dict[str, float]:
     try:
         settled = json.loads(path.read_text(encoding="utf-8"))["settled"]
         found = {str(name): float(value) for name, value in settled.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise CardError(f"--decisions {path}: expected the run.json of a complete run") from error
     if not found or not all(math.isfinite(value) and value > 0 for value in found.values()):
         raise CardError(f"--decisions {path}: settled = {found}: expected positive times")

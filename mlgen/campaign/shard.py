@@ -67,5 +67,5 @@ class Shard:
             table["measured"] = sums_from_table(table["measured"])
             table["chunks"] = [summary_from_table(chunk) for chunk in table["chunks"]]
             return cls(**table)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise EventFileError(f"{name}: <{SHARD_BLOCK}> cannot be read: {error}") from error

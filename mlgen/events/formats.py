@@ -79,6 +79,9 @@ def open_reader(path: Path) -> EventFileReader:
         EventFileError: the file is not there, damaged at its head, or of no known format.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        # A pipe cannot be read twice, and may never begin.
+        raise EventFileError(f"{path}: no regular file: expected an event file")
     try:
         with path.open("rb") as stream:
             first_bytes = stream.read(N_FIRST_BYTES)

@@ -28,6 +28,9 @@ END_OF_INIT = b"</init>\n"
 MAX_BYTES_WITHOUT_EVENT = 1 << 26
 """A head or an event longer than this is refused, so that no file can fill the memory."""
 
+MAX_DEPTH = 64
+"""Elements inside one another."""
+
 EVENT_WEIGHT = ["event", "rwgt", "wgt"]
 DECLARATIONS = ["header", "initrwgt"]
 """Where the further weights stand, below the first tag."""
@@ -234,6 +237,9 @@ class LheScanner:
                 raise EventFileError(f"{where}: truncated: it ends inside {inside}") from error
             reason = expat.ErrorString(error.code)
             raise EventFileError(f"{where}: not well-formed XML ({reason})") from error
+        except (LookupError, ValueError) as error:
+            # Of the codec that the XML declaration asks for.
+            raise EventFileError(f"{self.path}: {error}: expected text in UTF-8") from error
         if len(self._events) > n_waiting:
             self._bytes_without_event = 0
         elif self._bytes_without_event > MAX_BYTES_WITHOUT_EVENT:
@@ -246,6 +252,8 @@ class LheScanner:
         if not self._elements:
             self._version = attributes.get("version", "")
         self._elements.append(tag)
+        if len(self._elements) > MAX_DEPTH:
+            raise EventFileError(f"{self.path}: elements {MAX_DEPTH + 1} deep: refused")
         self._check_place(tag)
         if self._elements[1:2] == ["header"] and len(self._elements) == 4:
             self._has_children = True

@@ -9,6 +9,7 @@ from pathlib import Path
 import mlgen
 from mlgen.build import build
 from mlgen.campaign.chunk_files import CHUNKS_FOLDER
+from mlgen.campaign.conforming import check_conforms
 from mlgen.campaign.pack import read_pack
 from mlgen.campaign.run_record import RECORD_FILE
 from mlgen.campaign.step_clock import StepClock
@@ -87,7 +88,8 @@ def read_job(path: Path) -> StoredJob:
         version, shard = table["mlgen_version"], table["shard"]
         known = {field.name: table[field.name] for field in fields(StoredJob)}
         stored = StoredJob(**{**known, "shard": tuple(shard) if shard else None})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        check_conforms(stored)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PackError(f"{path}: cannot be read: {error}") from error
     if version != mlgen.__version__:
         raise PackError(f"{path}: written by mlgen {version}: expected {mlgen.__version__}")

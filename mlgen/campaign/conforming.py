@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal
 
 from torch import Tensor
+
+
+def check_conforms(value: object) -> None:
+    """Refuse a dataclass with anything in it, at any depth, that is not what the types say.
+
+    Raises:
+        TypeError: says where; likewise of numbers that are not finite.
+    """
+    if found := fault(value, type(value), type(value).__name__):
+        raise TypeError(found)
 
 
 def fault(value: object, hint: Any, where: str = "") -> str:
@@ -34,7 +45,16 @@ def fault(value: object, hint: Any, where: str = "") -> str:
     kinds = {float: (float, int), NoneType: (NoneType,), Tensor: (Tensor,)}.get(hint, (hint,))
     if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
         return f"{where} = {value!r}: no {hint.__name__}"
+    if hint is float and not _is_finite(typing.cast(float, value)):
+        return f"{where} = {value!r}: expected a finite number"
     return ""
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # of a whole number
+        return False
 
 
 def _fault_of_dataclass(value: object, hint: type[Any], where: str) -> str:
