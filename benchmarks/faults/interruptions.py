@@ -14,6 +14,7 @@ from benchmarks.faults.matrix_elements import Fault
 from benchmarks.faults.process import Finished, Process, demand
 from benchmarks.faults.stage import (
     EVENTS,
+    N_EVENTS,
     PACK,
     Stage,
     Whole,
@@ -23,6 +24,7 @@ from benchmarks.faults.stage import (
     read_record,
     run_arguments,
 )
+from mlgen.events.check import check_file
 
 STEPS = ("preparing", "adapting", "measuring", "training", "generating", "writing")
 
@@ -164,6 +166,29 @@ def _kill_at_file(stage: Stage) -> str:
     demand(finished.code == -signal.SIGKILL, f"exit {finished.code}: expected SIGKILL's")
     check_not_complete(folder)
     return f"{name}: " + stage.resume(folder, same_as=stage.wholes.flow)
+
+
+@case("mlgen generate --shard killed at a chunk or at its file, then --resume", repeats=3)
+def _shard(stage: Stage) -> str:
+    whole = Whole(folder=stage.wholes.shards[1].parent)
+    arguments = ["generate", str(stage.wholes.pack), "--seed=5", "--shard=2/3", "-o", "out"]
+    name = stage.rng.choice([r"chunks/", EVENTS, r"run\.json"])
+    finished = stage.mlgen(arguments, Plan(do="kill", file=name))
+    demand(finished.code == -signal.SIGKILL, f"exit {finished.code}: expected SIGKILL's")
+    check_not_complete(stage.folder / "out")
+    return f"{name}: " + stage.resume(stage.folder / "out", same_as=whole)
+
+
+@case("mlgen merge killed while it writes, then done again")
+def _merge(stage: Stage) -> str:
+    command = ["merge", *map(str, stage.wholes.shards), "-o", "merged.lhe.gz"]
+    finished = stage.mlgen(command, Plan(do="kill", file="merged"))
+    demand(finished.code == -signal.SIGKILL, f"exit {finished.code}: expected SIGKILL's")
+    demand(not (stage.folder / "merged.lhe.gz").exists(), "a file, although it was killed")
+    stage.mlgen(command).must_work()
+    report = check_file(stage.folder / "merged.lhe.gz")
+    demand(report.is_good and report.n_events == N_EVENTS, f"{report.findings[:1]}")
+    return "a whole file"
 
 
 def slow() -> dict[str, str | None]:

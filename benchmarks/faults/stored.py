@@ -17,8 +17,10 @@ from benchmarks.faults.matrix_elements import Fault
 from benchmarks.faults.process import Broken, demand
 from benchmarks.faults.stage import (
     EVENTS,
+    N_EVENTS,
     PACK,
     Stage,
+    check_complete,
     check_not_complete,
     read_record,
     run_arguments,
@@ -132,6 +134,15 @@ def _checkpoint(stage: Stage) -> str:
 @case("pack: not there")
 def _nowhere(stage: Stage) -> str:
     return refused(stage, Path("nowhere.mlgen.zip"), r"cannot be read \(No such file")
+
+
+@case("pack: of another version of mlgen, in the same form")
+def _other_version(stage: Stage) -> str:
+    path = rewritten(stage, lambda index: index.update(mlgen_version="0.0.1"))
+    stage.mlgen(generate(stage, path)).must_work()
+    check_complete(stage.folder / "out", None)
+    demand(read_record(stage.folder / "out")["n_events"] == N_EVENTS, "another number of events")
+    return "exit 0, all events are there"
 
 
 @case("pack: a newer schema")
