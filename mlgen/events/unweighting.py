@@ -68,7 +68,11 @@ def find_w_max(weights: Tensor, budget: float) -> float:
 
 
 def find_w_max_by_channel(
-    weights: Tensor, channel: Tensor, n_channels: int, budget: float
+    weights: Tensor,
+    channel: Tensor,
+    n_channels: int,
+    budget: float,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """The w_max,c with the smallest sum whose total overweight excess is at most the budget.
 
@@ -86,6 +90,7 @@ def find_w_max_by_channel(
         channel: (n,), int64; the points of the channels may come in any proportion.
         n_channels: how many channels there are, drawn or not.
         budget: t, in [0, 1).
+        counts: (n,), how often each point counts in the mean of its channel; once by default.
 
     Returns:
         w_max: (n_channels,), pb; positive for each channel with a weight that is not zero, and 0 for
@@ -95,7 +100,7 @@ def find_w_max_by_channel(
         NonFiniteWeight, GenerationError: as `find_w_max`.
     """
     magnitudes = _magnitudes(weights, budget)
-    return _allocate(_samples(magnitudes, channel, n_channels), budget)
+    return _allocate(_samples(magnitudes, channel, n_channels, counts), budget)
 
 
 def unweighting_curve(weights: Tensor, channel: Tensor, budgets: Sequence[float]) -> Tensor:
@@ -222,12 +227,16 @@ def _by_channel(values: Tensor, channel: Tensor, n_channels: int) -> Sequence[Te
     return torch.split(values[channel.argsort(stable=True)], n_points)
 
 
-def _samples(magnitudes: Tensor, channel: Tensor, n_channels: int) -> Sequence[_Sample]:
-    """The magnitudes (n,) of each channel, each of which occurs once."""
-    sorted_ = [
-        mine.sort(descending=True).values for mine in _by_channel(magnitudes, channel, n_channels)
-    ]
-    return [_Sample(descending, torch.ones_like(descending)) for descending in sorted_]
+def _samples(
+    magnitudes: Tensor, channel: Tensor, n_channels: int, counts: Tensor | None = None
+) -> Sequence[_Sample]:
+    """The magnitudes (n,) of each channel, each of which occurs once, or so often."""
+    counts = torch.ones_like(magnitudes) if counts is None else counts
+    by_channel = zip(
+        *(_by_channel(column, channel, n_channels) for column in (magnitudes, counts)), strict=True
+    )
+    sorted_ = [(mine.sort(descending=True), often) for mine, often in by_channel]
+    return [_Sample(mine.values, often[mine.indices]) for mine, often in sorted_]
 
 
 def _blocks(n: int) -> Tensor:
@@ -266,7 +275,7 @@ def _allocate(samples: Sequence[_Sample], budget: float) -> Tensor:
     levels, rates, owners = [], [], []
     allowed = w_max.new_zeros(w_max.shape[:-1])
     for c, (descending, counts) in known:
-        n = counts.sum(-1, keepdim=True).clamp(min=1)
+        n = _divisor(counts.sum(-1, keepdim=True))
         floor = _solve_w_max(descending, counts, max(budget, MAX_OWN_EXCESS))[..., None]
         n_steps = int((descending > floor.min()).sum().clamp(min=1))
         values = torch.nn.functional.pad(descending, (0, 1))[: n_steps + 1]
@@ -306,9 +315,14 @@ def _solve_w_max(descending: Tensor, counts: Tensor, budget: float) -> Tensor:
     allowed = budget * sum_above[..., -1:]
     k = (excess_at_value <= allowed).sum(-1, keepdim=True) - 1
     n_k = n_above.gather(-1, k)
-    shift = (excess_at_value.gather(-1, k) - allowed) / n_k.clamp(min=1)
+    shift = (excess_at_value.gather(-1, k) - allowed) / _divisor(n_k)
     w_max = (descending[k] + shift).where(n_k > 0, torch.zeros_like(shift))
     return w_max.squeeze(-1)
+
+
+def _divisor(n: Tensor) -> Tensor:
+    """Counts to divide by: 1 for none."""
+    return n.where(n > 0, torch.ones_like(n))
 
 
 def _ratio(weight: Tensor, w_max: float | Tensor) -> Tensor:

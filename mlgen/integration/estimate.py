@@ -70,7 +70,11 @@ class ChannelSums:
 
     @classmethod
     def of(cls, batch: TrainingBatch, n_channels: int) -> Self:
-        weight, channel = channel_weight(batch), batch.channel
+        return cls.of_weights(channel_weight(batch), batch.channel, n_channels)
+
+    @classmethod
+    def of_weights(cls, weight: Tensor, channel: Tensor, n_channels: int) -> Self:
+        """Of value / q (n,), or of anything that has the same mean at each point."""
         return cls(
             n_points=channel.bincount(minlength=n_channels).to(torch.float64),
             total=channel.bincount(weight, minlength=n_channels),

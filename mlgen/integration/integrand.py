@@ -12,6 +12,7 @@ from torch import Tensor
 from mlgen.core import (
     GEV2_PB,
     Amplitude,
+    AmplitudeValue,
     Cut,
     Evaluation,
     PartonDensity,
@@ -31,6 +32,13 @@ class ProcessEvaluation(Evaluation):
     """The values of a process, and where they were computed."""
 
     points: PhaseSpacePoints
+
+
+class One:
+    """The amplitude with |M|² = 1."""
+
+    def __call__(self, momenta: Tensor, alpha_s: Tensor, group: int) -> AmplitudeValue:
+        return AmplitudeValue(value=torch.ones_like(alpha_s), std=torch.zeros_like(alpha_s))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +86,7 @@ class ProcessIntegrand:
         # A cut takes NaN for a point outside: look for it before.
         exists = points.log_jac != -torch.inf
         known = points.log_jac + points.momenta.sum((1, 2))
-        self._check_finite(known.where(exists, torch.zeros_like(known)), points)
+        self.check_finite(known.where(exists, torch.zeros_like(known)), points)
         passed = exists
         for group, at in self._by_group(points.channel):
             passed[at] &= self.cut(points.momenta[at], group)
@@ -87,12 +95,27 @@ class ProcessIntegrand:
         chosen = points.select(inside)
         log_prior, seen = self._prior(chosen)
         value[inside] = self._inside(chosen, log_prior, amplitude)
-        self._check_finite(value, points)
+        self.check_finite(value, points)
         features = None
         if seen is not None:
             features = seen.new_zeros((len(points), seen.shape[1]))
             features[inside] = seen
         return ProcessEvaluation(value=value, points=points, n_calls=len(inside), features=features)
+
+    @property
+    def per_squared(self) -> Self:
+        """The same with |M|² = 1: what points weigh for each unit of their |M|², at no matrix element."""
+        return replace(self, amplitude=One())
+
+    def squared(self, points: PhaseSpacePoints, amplitude: Amplitude) -> AmplitudeValue:
+        """|M|² at points inside the cuts, with a given amplitude and the couplings of the process."""
+        value, std = torch.empty_like(points.log_jac), torch.empty_like(points.log_jac)
+        for group, at in self._by_group(points.channel):
+            momenta = points.momenta[at]
+            mu_r, _ = self.scales(momenta, group)
+            found = amplitude(momenta, self.coupling(mu_r.square()), group)
+            value[at], std[at] = found.value, found.std
+        return AmplitudeValue(value=value, std=std)
 
     def _prior(self, points: PhaseSpacePoints) -> tuple[Tensor, Tensor | None]:
         """ln of the prior share of each point's channel (n,), and the features (n, k) if asked for."""
@@ -167,7 +190,12 @@ class ProcessIntegrand:
     def _group_of_channel(self, device: torch.device) -> Tensor:
         return torch.tensor([c.group for c in self.phase_space.channels], device=device)
 
-    def _check_finite(self, value: Tensor, points: PhaseSpacePoints) -> None:
+    def check_finite(self, value: Tensor, points: PhaseSpacePoints) -> None:
+        """See that all values (n,) of points are finite.
+
+        Raises:
+            NonFiniteWeight: with the momenta, where one is NaN or infinite.
+        """
         finite = value.isfinite()
         if bool(finite.all()):
             return
