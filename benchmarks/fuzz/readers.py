@@ -25,7 +25,7 @@ from mlgen.core import EventBatch, SampleInfo
 from mlgen.errors import EventFileError, MlgenError
 from mlgen.events.check import check_file
 from mlgen.events.formats import read_events, write_events
-from mlgen.events.lhe_reader import events_of, parse_texts
+from mlgen.events.lhe_reader import events_of, parse_texts, sample_info
 from mlgen.events.lhe_scan import LheScanner
 from mlgen.jobs.pack_job import read_job
 
@@ -50,6 +50,9 @@ class Reader:
         MlgenError: the file is refused.
         Broken: it was read, but not as it should be.
     """
+
+    n_readings: int = 1
+    """How often that goes through the file."""
 
     def case(self, files: Sequence[bytes], seed: int, number: int) -> bytes:
         """The bytes of a case: the same for the same numbers."""
@@ -92,6 +95,7 @@ def read_lhe(path: Path) -> object:
 def read_slowly(path: Path) -> EventBatch:
     """The events of a Les Houches file, each parsed from its text."""
     with LheScanner(path) as scanner:
+        sample_info(path, scanner.head)
         texts = list(scanner)
         if not texts:
             raise EventFileError(f"{path}: no events")
@@ -227,6 +231,7 @@ READERS = (
         good_files=lambda: good_files.event_files("lhe") + good_files.others_lhe(),
         mutations=LHE_TEXT,
         read=read_lhe,
+        n_readings=3,
     ),
     Reader(
         name="lhe.gz",
@@ -234,6 +239,7 @@ READERS = (
         good_files=lambda: good_files.event_files("lhe.gz"),
         mutations=GZIP,
         read=read_lhe,
+        n_readings=3,
     ),
     Reader(
         name="lheh5",
@@ -241,6 +247,7 @@ READERS = (
         good_files=lambda: good_files.event_files("lheh5"),
         mutations=(*HDF5, *BYTES),
         read=read_any,
+        n_readings=2,
     ),
     Reader(
         name="pack",

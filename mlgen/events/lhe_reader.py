@@ -124,7 +124,7 @@ def events_of(path: Path, table: EventTable, first: int) -> EventBatch:
     """The events of a table; `path` and the number of the first one are for the message.
 
     Raises:
-        EventFileError: a number that must be whole is not.
+        EventFileError: a number that must be whole is not, or IDUP is 0.
     """
     counts = table.particles[..., :6]
     with np.errstate(invalid="ignore"):
@@ -133,6 +133,12 @@ def events_of(path: Path, table: EventTable, first: int) -> EventBatch:
     if bool(broken.any()):
         number = first + int(broken.any((1, 2)).argmax())
         raise EventFileError(f"{path}: event {number}: expected whole numbers in columns 1 to 6")
+    # A row without a particle would be lost when the events are written again.
+    is_row = np.arange(rounded.shape[1]) < table.info[:, :1]
+    missing = is_row & (rounded[..., 0] == 0)
+    if bool(missing.any()):
+        number = first + int(missing.any(1).argmax())
+        raise EventFileError(f"{path}: event {number}: IDUP = 0: expected a particle")
     whole = torch.from_numpy(rounded)
     info, particles = torch.from_numpy(table.info), torch.from_numpy(table.particles)
     return EventBatch(
