@@ -18,13 +18,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults import disks, inputs, interruptions, spoilt_functions, stored
+from benchmarks.faults import disks, inputs, interruptions, merging, spoilt_functions, stored
 from benchmarks.faults.cases import CASES, Case
 from benchmarks.faults.process import Broken
 from benchmarks.faults.stage import Stage, Wholes
 
 # Each registers its cases.
-MODULES = (interruptions, spoilt_functions, disks, stored, inputs)
+MODULES = (interruptions, spoilt_functions, disks, stored, merging, inputs)
 
 
 def play(case: Case, n_repeats: int, wholes: Wholes, folder: Path, seed: int) -> dict[str, Any]:
