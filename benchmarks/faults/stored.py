@@ -380,24 +380,3 @@ def _exchanged(stage: Stage) -> str:
     said = finished.must_fail(8, "another pack than before")
     shutil.copy(stage.wholes.pack, pack)
     return f"{said}, " + stage.resume(stage.folder / "out", same_as=stage.wholes.generated)
-
-
-@case("run.json: damaged for --decisions", repeats=6)
-def _decisions(stage: Stage) -> str:
-    path = stage.folder / "run.json"
-    path.write_bytes((stage.wholes.vegas.folder / "run.json").read_bytes())
-    how = stage.rng.choice(["spoil", "settled", "missing"])
-    if how == "spoil":
-        how = "cut off"
-        path.write_bytes(path.read_bytes()[: stage.rng.randrange(200)])
-    elif how == "settled":
-        table = json.loads(path.read_text())
-        values: list[Any] = [{}, [], None, {"vegas": "x"}, {"vegas": -1.0}, {"vegas": 1e400}]
-        table["settled"] = stage.rng.choice(values)
-        path.write_text(json.dumps(table))
-    else:
-        path.unlink()
-    finished = stage.mlgen([*run_arguments("out"), "--decisions", "run.json"])
-    said = finished.must_fail(2, "--decisions run.json")
-    demand(not (stage.folder / "out").exists(), "a folder, although nothing could be done")
-    return f"{how}: {said}"
