@@ -45,7 +45,7 @@ def uneven(w: Tensor) -> Tensor:
     return s.clamp(min=0.05)
 
 
-SURROGATES = {
+SURROGATES: dict[str, Callable[[Tensor], Tensor]] = {
     "the weight itself": lambda w: w.abs().clamp(min=0.05),
     "an uneven one": uneven,
     "one that knows nothing": lambda w: torch.ones_like(w),
