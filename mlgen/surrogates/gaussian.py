@@ -1,0 +1,30 @@
+"""A mean and a standard deviation at each point: the heteroscedastic likelihood."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mlgen.surrogates.method import Method, Prediction, bounded, gaussian_loss
+from mlgen.surrogates.networks import ParallelMlp
+from mlgen.surrogates.settings import SurrogateSettings
+
+
+class Gaussian(Method):
+    """One network, ln p = -(t - mean)² / (2 std²) - ln std: section 2.1 of arXiv:2412.12069.
+
+    It knows nothing of what the sample leaves open: the statistical part is 0.
+    """
+
+    def __init__(self, n_features: int, settings: SurrogateSettings, rng: torch.Generator) -> None:
+        super().__init__()
+        widths = [n_features, *[settings.n_hidden] * settings.n_layers, 2]
+        self.network = ParallelMlp(widths, 1, rng)
+
+    def loss(self, features: Tensor, target: Tensor, n_training: int) -> Tensor:
+        mean, log_std = self.network(features)[0].unbind(1)
+        return gaussian_loss(mean, bounded(log_std), target).mean()
+
+    def forward(self, features: Tensor) -> Prediction:
+        mean, log_std = self.network(features)[0].unbind(1)
+        return Prediction(mean, bounded(log_std).exp(), torch.zeros_like(mean))

@@ -1,0 +1,51 @@
+"""What each way to learn an uncertainty has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Prediction(NamedTuple):
+    """What a network says of its target, in the units of the target."""
+
+    mean: Tensor
+    """(n,)."""
+    systematic: Tensor
+    """(n,), a standard deviation: what the network cannot resolve, however many points it is given."""
+    statistical: Tensor
+    """(n,), a standard deviation: what the training sample leaves open."""
+
+
+class Method(nn.Module, ABC):
+    """Networks, the loss that trains them, and what they predict: at a point always the same."""
+
+    @abstractmethod
+    def loss(self, features: Tensor, target: Tensor, n_training: int) -> Tensor:
+        """What training minimises, a scalar.
+
+        Args:
+            features: (n, n_features), a batch.
+            target: (n,).
+            n_training: the size of the training sample that the batch is from.
+        """
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Prediction:
+        """The prediction at features (n, n_features)."""
+
+
+LOG_STD_RANGE = (-15.0, 5.0)
+"""ln of a standard deviation, standardised: beyond, single precision has nothing to say."""
+
+
+def bounded(log_std: Tensor) -> Tensor:
+    """ln of a standard deviation from a network's output."""
+    return log_std.clamp(*LOG_STD_RANGE)
+
+
+def gaussian_loss(mean: Tensor, log_std: Tensor, target: Tensor) -> Tensor:
+    """-ln of a normal density at the target, elementwise, without its constant: eq. (14) of arXiv:2206.14831."""
+    return 0.5 * ((target - mean) * (-log_std).exp()).square() + log_std

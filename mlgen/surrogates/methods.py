@@ -1,0 +1,33 @@
+"""The ways to learn an uncertainty, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from mlgen.errors import CardError
+from mlgen.surrogates.gaussian import Gaussian
+from mlgen.surrogates.method import Method
+from mlgen.surrogates.repulsive import RepulsiveEnsemble
+from mlgen.surrogates.settings import SurrogateSettings
+
+MethodFactory = Callable[[int, SurrogateSettings, torch.Generator], Method]
+"""Starts a method for so many features, with the randomness of its first weights."""
+
+METHODS: Mapping[str, MethodFactory] = {
+    "gaussian": Gaussian,
+    "repulsive": RepulsiveEnsemble,
+}
+
+
+def start_method(n_features: int, settings: SurrogateSettings, rng: torch.Generator) -> Method:
+    """The method that settings name, as yet untrained.
+
+    Raises:
+        CardError: no such method.
+    """
+    if settings.method not in METHODS:
+        known = ", ".join(sorted(METHODS))
+        raise CardError(f"surrogate.method = {settings.method!r}: expected one of {known}")
+    return METHODS[settings.method](n_features, settings, rng)

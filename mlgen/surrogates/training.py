@@ -1,0 +1,189 @@
+"""Train the networks of a surrogate on standardised features and targets."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mlgen.core import Progress, random_stream
+from mlgen.errors import TrainingFailed
+from mlgen.surrogates.method import Method
+from mlgen.surrogates.settings import SurrogateSettings
+from mlgen.surrogates.soap import AveragedSoap
+
+WARM_UP = 0.05
+"""The share of the training in which the learning rate rises."""
+CHECKS = 40
+"""How often the validation loss is computed."""
+BOOSTS_AT = (0.5, 0.75)
+"""When badly described points are looked for."""
+BADLY_DESCRIBED = 0.1
+"""The part of the points, those with the largest standard deviations, that boosting repeats."""
+TILE = 8192
+"""Points that are evaluated at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSet:
+    """What a network sees, and what it is to say of it."""
+
+    features: Tensor
+    """(n, n_features), float32."""
+    target: Tensor
+    """(n,), float32, standardised."""
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingRecord:
+    """How a training went."""
+
+    n_training: int
+    n_steps: int
+    cpu_s: float
+    best_step: int
+    """After which the validation loss was least: what is kept."""
+    validation_losses: tuple[float, ...]
+    """Each some steps after the one before."""
+
+
+def train(
+    method: Method,
+    training: TrainingSet,
+    validation: TrainingSet,
+    settings: SurrogateSettings,
+    seed: int,
+    progress: Progress,
+) -> TrainingRecord:
+    """Minimise the loss of a method, and leave it with the parameters that do best on other points.
+
+    The learning rate rises, then falls as a cosine to zero; batches may grow. With `boost`, points
+    of large predicted standard deviation come more often from half of the training on (section 3 of
+    arXiv:2206.14831).
+
+    Raises:
+        TrainingFailed: the loss is not finite.
+    """
+    started = time.process_time()
+    optimizer = AveragedSoap(method)
+    batches = _Batches(len(training), random_stream(seed, "train surrogate", 0))
+    best = _Best(method)
+    losses: list[float] = []
+    to_boost = list(BOOSTS_AT) if settings.boost > 0 else []
+    n_steps, done = 0, 0.0
+    with progress.step(f"training the surrogate ({settings.method})", 1.0) as advance:
+        while done < 1:
+            if to_boost and done >= to_boost[0]:
+                to_boost.pop(0)
+                batches.weight = _boosted(method, training, settings.boost)
+            until = min(1.0, (len(losses) + 1) / CHECKS)
+            before = done
+            with optimizer.stepping():
+                while done < until:
+                    index = batches.take(_batch_size(settings, done, len(training)))
+                    loss = method.loss(
+                        training.features[index], training.target[index], len(training)
+                    )
+                    optimizer.step(loss, settings.learning_rate * _schedule(done))
+                    n_steps += 1
+                    spent = (time.process_time() - started) / settings.max_cpu_s
+                    done = max(n_steps / settings.n_steps, spent)
+            losses.append(_validation_loss(method, validation))
+            best.see(n_steps, losses[-1])
+            advance(done - before, f"loss {losses[-1]:.3f}")
+        best.restore()
+    return TrainingRecord(
+        n_training=len(training),
+        n_steps=n_steps,
+        cpu_s=time.process_time() - started,
+        best_step=best.step,
+        validation_losses=tuple(losses),
+    )
+
+
+class _Batches:
+    """Indices of points in random order, each once before any comes again."""
+
+    def __init__(self, n_points: int, rng: torch.Generator) -> None:
+        self._n_points, self._rng = n_points, rng
+        self.weight: Tensor | None = None
+        """(n_repeated,), indices of points that come once more; None for none."""
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def take(self, n: int) -> Tensor:
+        if len(self._order) < n:
+            every = torch.arange(self._n_points)
+            if self.weight is not None:
+                every = torch.cat([every, self.weight])
+            self._order = every[torch.randperm(len(every), generator=self._rng)]
+        index, self._order = self._order[:n], self._order[n:]
+        return index
+
+
+class _Best:
+    """The parameters with the least validation loss so far."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._loss = math.inf
+        self._state: dict[str, Tensor] = {}
+        self.step = 0
+
+    def see(self, step: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainingFailed(
+                f"loss = {loss} at training step {step} of the surrogate: expected a finite number; "
+                "a smaller learning rate may help"
+            )
+        if loss < self._loss:
+            self._loss, self.step = loss, step
+            self._state = {key: value.clone() for key, value in self._method.state_dict().items()}
+
+    def restore(self) -> None:
+        self._method.load_state_dict(self._state)
+
+
+def tiles(n: int) -> Iterator[slice]:
+    """Parts of n points that are evaluated at once."""
+    return (slice(start, start + TILE) for start in range(0, n, TILE))
+
+
+def _validation_loss(method: Method, validation: TrainingSet) -> float:
+    """The loss of the prediction as one Gaussian, whatever trains the method."""
+    total = 0.0
+    with torch.no_grad():
+        for tile in tiles(len(validation)):
+            mean, systematic, statistical = method(validation.features[tile])
+            variance = systematic.square() + statistical.square()
+            error = (validation.target[tile] - mean).square()
+            total += float((0.5 * error / variance + 0.5 * variance.log()).sum())
+    return total / len(validation)
+
+
+def _boosted(method: Method, training: TrainingSet, boost: float) -> Tensor:
+    """The indices of the worst points, each `boost` times."""
+    with torch.no_grad():
+        parts = [method(training.features[tile]) for tile in tiles(len(training))]
+    spread = torch.cat([part.systematic.square() + part.statistical.square() for part in parts])
+    n_worst = max(1, round(BADLY_DESCRIBED * len(training)))
+    worst = spread.topk(n_worst).indices
+    return worst.repeat(math.ceil(boost))[: round(boost * n_worst)]
+
+
+def _batch_size(settings: SurrogateSettings, done: float, n_training: int) -> int:
+    growth: float = settings.batch_growth**done
+    return min(round(settings.batch_size * growth), n_training)
+
+
+def _schedule(done: float) -> float:
+    """A linear start, then a cosine down to zero."""
+    rise = min(1.0, done / WARM_UP + 0.01)
+    fall = max(0.0, done - WARM_UP) / (1 - WARM_UP)
+    return rise * 0.5 * (1 + math.cos(math.pi * fall))
