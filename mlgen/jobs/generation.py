@@ -59,11 +59,15 @@ def source_of(pack: Pack, process: Process) -> EventSource:
             f"the pack has {len(fractions)} channels: expected {process.integrand.n_channels}, as "
             "the process has"
         )
+    w_max = torch.tensor(packed.w_max, dtype=torch.float64)
+    if float(fractions.min()) < 0 or float(fractions.sum()) <= 0 or float(w_max.min()) < 0:
+        raise PackError(
+            "the pack is damaged: expected no negative w_max, and shares that add up to 1"
+        )
     dropped = (fractions == 0).nonzero()[:, 0].tolist()
     integrand = process.integrand.without(dropped)
     if difference := pack.fingerprint.difference(integrand):
         raise PackError(f"the pack is of {difference}: expected what the process has here")
-    w_max = torch.tensor(packed.w_max, dtype=torch.float64)
     shape = integrand.n_channels, integrand.n_dim
     sampler = restore_sampler(pack.sampler, card, *shape, packed.tensors)
     drawn = fractions if card.run.weighted else w_max / w_max.sum()
