@@ -108,10 +108,10 @@ def run_case(reader: Reader, content: bytes, number: int, folder: str) -> Outcom
     except Exception as error:
         verdict, message = "other error", f"{type(error).__name__}: {error}"
     seconds, n_bytes = time.process_time() - start, _peak() - before
-    if verdict in GOOD and seconds > reader.n_readings * LIMIT_S:
-        verdict = "too slow"
     if verdict in GOOD and n_bytes > LIMIT_BYTES:
         verdict = "too large"
+    if verdict in GOOD and seconds > reader.n_readings * LIMIT_S:
+        verdict = "too slow"
     return Outcome(
         number=number, verdict=verdict, message=message[:500], cpu_s=seconds, n_bytes=n_bytes
     )

@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+_TABLES = {dict: Mapping[str, Any], list: Sequence[Any], tuple: tuple[Any, ...]}
+"""What is in what may be anything."""
+
 
 def check_conforms(value: object) -> None:
     """Refuse a dataclass with anything in it, at any depth, that is not what the types say.
@@ -26,7 +29,8 @@ def fault(value: object, hint: Any, where: str = "") -> str:
     """Where a value is not what a type says; empty where it is."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
-        return ""
+        hint = _TABLES.get(type(value), type(value))
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return _fault_of_dataclass(value, typing.cast(type[Any], hint), where)
     if origin in (typing.Union, UnionType):
@@ -45,9 +49,19 @@ def fault(value: object, hint: Any, where: str = "") -> str:
     kinds = {float: (float, int), NoneType: (NoneType,), Tensor: (Tensor,)}.get(hint, (hint,))
     if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
         return f"{where} = {value!r}: no {hint.__name__}"
+    if hint is str and not _is_text(value):
+        return f"{where} = {value!r}: expected text that UTF-8 can hold"
     if hint is float and not _is_finite(typing.cast(float, value)):
         return f"{where} = {value!r}: expected a finite number"
     return ""
+
+
+def _is_text(value: object) -> bool:
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:  # a half of a character, which JSON can hold
+        return False
+    return True
 
 
 def _is_finite(value: float) -> bool:

@@ -52,6 +52,11 @@ class PackedEstimate:
     overweight_fraction: float
     """On points that w_max was not found on."""
 
+    def __post_init__(self) -> None:
+        lengths = {len(self.n_points), len(self.total), len(self.total_squares)}
+        if len(lengths) > 1:
+            raise PackError(f"estimate of {sorted(lengths)} channels: expected one number")
+
     @classmethod
     def of(cls, measured: Estimate) -> PackedEstimate:
         sums, eps_uw = measured.sums, measured.eps_uw

@@ -15,7 +15,7 @@ from mlgen.core import Variation
 from mlgen.errors import EventFileError
 from mlgen.events.check_findings import Fault, Findings, Mask, Severity
 from mlgen.events.check_view import View
-from mlgen.events.lhe_numbers import EventTable
+from mlgen.events.lhe_numbers import EventTable, exact_sum
 
 WEIGHT_TOLERANCE = 1e-6
 """What a weight may miss of what it is compared with, for rounding in print."""
@@ -95,7 +95,7 @@ class InitBlock:
     @property
     def cross_section_pb(self) -> float:
         """XSECUP, summed over processes."""
-        return math.fsum(process.cross_section_pb for process in self.processes)
+        return exact_sum(process.cross_section_pb for process in self.processes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,12 @@ from mlgen.events.writing import EventFileWriter, FileWeights
 
 GROUP = "mlgen.event_formats"
 N_FIRST_BYTES = 16
+
+
+@cache
+def _registered() -> tuple[EntryPoint, ...]:
+    """The registered formats; to look for them takes longer than to read a short file."""
+    return tuple(sorted(entry_points(group=GROUP)))
 
 
 class MakeWriter(Protocol):
@@ -53,7 +60,7 @@ class EventFormat:
 
 def format_names() -> tuple[str, ...]:
     """The ends of the names of files of all registered formats."""
-    return tuple(sorted(entry.name for entry in entry_points(group=GROUP)))
+    return tuple(entry.name for entry in _registered())
 
 
 def open_writer(path: Path, info: SampleInfo, weights: FileWeights) -> EventFileWriter[Any]:
@@ -63,7 +70,7 @@ def open_writer(path: Path, info: SampleInfo, weights: FileWeights) -> EventFile
         EventFileError: the name ends like that of no format, or `info` cannot stand in a file.
     """
     path = Path(path)
-    formats = {entry.name: entry for entry in entry_points(group=GROUP)}
+    formats = {entry.name: entry for entry in _registered()}
     fitting = [name for name in formats if path.name.endswith(f".{name}")]
     if not fitting:
         known = ", ".join(f".{name}" for name in sorted(formats))
@@ -87,7 +94,7 @@ def open_reader(path: Path) -> EventFileReader:
             first_bytes = stream.read(N_FIRST_BYTES)
     except OSError as error:
         raise EventFileError(f"{path}: {error.strerror}: expected an event file") from error
-    for entry in sorted(entry_points(group=GROUP)):
+    for entry in _registered():
         known: EventFormat = entry.load()
         if known.recognises(first_bytes):
             return known.reader(path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
@@ -19,6 +20,14 @@ N_INFO = 6
 """Numbers of an event's first line: NUP IDPRUP XWGTUP SCALUP AQEDUP AQCDUP."""
 N_COLUMNS = 13
 """Numbers of a particle's line: IDUP ISTUP MOTHUP(2) ICOLUP(2) PUP(5) VTIMUP SPINUP."""
+
+
+def exact_sum(numbers: Iterable[float]) -> float:
+    """The sum, rounded once; NaN where it is too large or a number is not finite."""
+    try:
+        return math.fsum(numbers)
+    except (OverflowError, ValueError):
+        return math.nan
 
 
 class EventText(NamedTuple):

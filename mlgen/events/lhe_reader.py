@@ -12,7 +12,14 @@ import torch
 
 from mlgen.core import BeamInfo, EventBatch, SampleInfo
 from mlgen.errors import EventFileError
-from mlgen.events.lhe_numbers import MAX_WHOLE, EventTable, EventText, parse_event, parse_weights
+from mlgen.events.lhe_numbers import (
+    MAX_WHOLE,
+    EventTable,
+    EventText,
+    exact_sum,
+    parse_event,
+    parse_weights,
+)
 from mlgen.events.lhe_scan import LheHead, LheScanner
 from mlgen.events.lhe_text import OWN_ELEMENTS, WRITERS_NOTES
 from mlgen.events.reading import EventFileReader
@@ -65,7 +72,7 @@ def sample_info(path: Path, head: LheHead) -> SampleInfo:
             BeamInfo(pdg_id=first.beamA, energy_gev=first.energyA, pdf_id=first.PDFsetA),
             BeamInfo(pdg_id=first.beamB, energy_gev=first.energyB, pdf_id=first.PDFsetB),
         ),
-        cross_section_pb=math.fsum(process.xSection for process in init.procInfo),
+        cross_section_pb=exact_sum(process.xSection for process in init.procInfo),
         cross_section_error_pb=math.hypot(*(process.error for process in init.procInfo)),
         weighted=abs(first.weightingStrategy) != UNIT_WEIGHTS,
         process=head.header.get("mlgen_process", ""),
@@ -84,6 +91,7 @@ def read_init(path: Path, lines: Sequence[str]) -> pylhe.LHEInit:
     """
     import pylhe  # late: it takes 0.6 s to import, and what writes files needs none of it
 
+    lines = [line for line in lines if not line.lstrip().startswith("#")]
     try:
         first = pylhe.LHEInitInfo.fromstring(lines[0])
         processes = [pylhe.LHEProcInfo.fromstring(line) for line in lines[1:]]

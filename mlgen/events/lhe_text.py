@@ -27,6 +27,7 @@ WRITERS_NOTES = ("n_events", "kish_effective_size")
 """Notes that a file states of its events, before those of `SampleInfo.notes`."""
 OWN_ELEMENTS = ("mlgen_process", "mlgen_card", "mlgen_notes", "initrwgt")
 """Elements of the header that are no `SampleInfo.blocks`."""
+NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 TAG = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 
 
@@ -69,8 +70,11 @@ def header_text(info: SampleInfo, weights: FileWeights) -> str:
     if info.variations:
         header.append(_declared(info.variations))
     ElementTree.indent(header)
+    text = ElementTree.tostring(header, encoding="unicode")
+    if found := NOT_IN_XML.search(text):
+        raise EventFileError(f"header: character {found[0]!r}: not well-formed XML")
     # XML reads a bare carriage return as a line feed.
-    return ElementTree.tostring(header, encoding="unicode").replace("\r", "&#13;")
+    return text.replace("\r", "&#13;")
 
 
 def _checked_blocks(info: SampleInfo) -> tuple[tuple[str, str], ...]:

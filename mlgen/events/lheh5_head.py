@@ -12,7 +12,7 @@ from isal import isal_zlib
 
 from mlgen.core import Variation
 from mlgen.errors import EventFileError
-from mlgen.events.lhe_numbers import MAX_WHOLE
+from mlgen.events.lhe_numbers import MAX_WHOLE, exact_sum
 from mlgen.events.lhe_scan import LheHead, LheScanner
 from mlgen.events.lheh5_datasets import UntrustedFile, check_sum, rows
 from mlgen.events.lheh5_layout import INIT_COLUMNS, PROCESS_COLUMNS, UNIT_WEIGHTS_FLAG
@@ -57,7 +57,7 @@ def read_head(file: UntrustedFile, weight_names: Sequence[str]) -> Lheh5Head:
             check_sum(path, name, isal_zlib.crc32(content), checksums.pop(name))
     unit_pb = None
     if UNIT_WEIGHTS_FLAG in init.attrs:
-        unit_pb = math.fsum(process.get("xSection", 0.0) for process in found)
+        unit_pb = exact_sum(process.get("xSection", 0.0) for process in found)
         numbers["weightingStrategy"] = UNIT_WEIGHTS
         for process in found:
             process["unitWeight"] = 1.0

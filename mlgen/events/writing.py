@@ -66,7 +66,10 @@ class FileWeights:
         """
         check_info(info)
         tally = _Tally()
-        total = math.fsum(chain.from_iterable(tally.passing(weights)))
+        try:
+            total = math.fsum(chain.from_iterable(tally.passing(weights)))
+        except OverflowError as error:
+            raise EventFileError("sum of event weights = inf: expected a finite number") from error
         if tally.n_events == 0:
             raise EventFileError("events = 0: expected at least one event")
         kish = total * (total / tally.sum_of_squares) if tally.sum_of_squares else math.nan
