@@ -41,6 +41,8 @@ class TwoStageEfficiency:
     """The Kish factor (sum |u|)² / (n sum u²) of the n events: what their overweights leave of them."""
     overweight: float
     """sum (|u| - 1) / sum |u| of the events, expected from the survivors."""
+    calls: float = 1.0
+    """Exact weights computed over survivors: more than 1 where the first step needed some."""
 
 
 def find_x_max(
@@ -106,7 +108,7 @@ def control_variate(surrogate: Tensor, exact: Tensor, kept: Tensor, p_1: Tensor)
 
 
 def two_stage_efficiency(
-    zeta: Tensor, channel: Tensor, p_1: Tensor, fractions: Tensor
+    zeta: Tensor, channel: Tensor, p_1: Tensor, fractions: Tensor, calls: float = 1.0
 ) -> TwoStageEfficiency:
     """What the two steps keep of points that are drawn with these fractions.
 
@@ -115,6 +117,7 @@ def two_stage_efficiency(
         channel: (n,), int64.
         p_1: (n_channels,), the share of the points of each channel that survive.
         fractions: (n_channels,), of the points.
+        calls: exact weights computed over survivors.
     """
     n = channel.bincount(minlength=len(fractions)).clamp(min=1)
     survivors = fractions * p_1
@@ -130,6 +133,7 @@ def two_stage_efficiency(
         eps_2=n_events / eps_1 if eps_1 > 0 else 0.0,
         alpha=total**2 / (n_events * squares) if squares > 0 else 0.0,
         overweight=1 - n_events / total if total > 0 else 0.0,
+        calls=calls,
     )
 
 
@@ -138,7 +142,8 @@ def effective_gain(efficiency: TwoStageEfficiency, eps_full: float, cost_ratio: 
 
         f_eff = alpha / [ (t_s / t_f) eps_full / (eps_1 eps_2) + eps_full / eps_2 ]
 
-    As in arXiv:2109.11964, with alpha as in arXiv:2301.13562; at most eps_2 / eps_full.
+    As in arXiv:2109.11964, with alpha as in arXiv:2301.13562; at most eps_2 / eps_full. The last term is
+    that of the exact weights, and here holds `calls` of them for each survivor.
 
     Args:
         eps_full: of one-stage unweighting, over the same points as eps_1 is: those that are drawn, or
@@ -147,4 +152,4 @@ def effective_gain(efficiency: TwoStageEfficiency, eps_full: float, cost_ratio: 
             weight.
     """
     tries = cost_ratio * eps_full / (efficiency.eps_1 * efficiency.eps_2)
-    return efficiency.alpha / (tries + eps_full / efficiency.eps_2)
+    return efficiency.alpha / (tries + efficiency.calls * eps_full / efficiency.eps_2)

@@ -23,10 +23,10 @@ from mlgen.integration.proposal import Proposal, channel_weight, draw
 class Trust:
     """How far a surrogate is followed. Whatever is said here, the events are exact."""
 
-    max_relative_std: float = 0.5
-    """Where its standard deviation is a larger part of its value, the exact |M|² stands in for it."""
-    n_std: float = 0.0
-    """The first step takes its value plus so many standard deviations."""
+    n_std: float = 2.0
+    """The first step takes its value plus so many standard deviations: x_max is small where they are right."""
+    max_relative_std: float = 5.0
+    """Where its standard deviation is more than so many times its value, the exact |M|² stands in for it: one more matrix element for each such point, whether it survives or not."""
     floor: float = 0.01
     """No point inside the cuts has a smaller s than this share of its channel's mean."""
 

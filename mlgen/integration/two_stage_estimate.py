@@ -96,17 +96,20 @@ def estimate_two_stage(
     x_max = find_x_max(ratio, channel, sizes.size, card.overweight_budget)
     maxima = Maxima(floor=sizes.floor, s_max=sizes.s_max, x_max=x_max)
     zeta = ratio / x_max[channel]
+    n_calls = sum(part.n_calls for part in parts)
     return TwoStageEstimate(
         maxima=maxima,
         sums=sums,
-        efficiency=two_stage_efficiency(zeta, channel, sizes.p_1, maxima.fractions),
+        efficiency=two_stage_efficiency(
+            zeta, channel, sizes.p_1, maxima.fractions, n_calls / len(ratio)
+        ),
         kept=_kept(zeta, channel, sums.n_points, maxima.fractions),
         overweight_on_fresh_points=_overweight_on_fresh_points(
             ratio, channel, sizes, card.overweight_budget
         ),
         n_points=sizes.n_points + n_points,
         n_survivors=len(ratio),
-        n_calls=sizes.n_calls + sum(part.n_calls for part in parts),
+        n_calls=sizes.n_calls + n_calls,
     )
 
 
