@@ -132,6 +132,24 @@ def test_a_pack_of_another_integrand_is_refused(pack: Path, tmp_path: Path) -> N
         generate(fewer, tmp_path / "out2")
 
 
+def test_a_pack_that_drops_all_channels_of_a_group_is_refused(pack: Path, tmp_path: Path) -> None:
+    found = read_pack(pack)
+    sampler = found.chosen
+    none_of_the_first = replace(sampler, fraction=(0.0, *sampler.fraction[1:]))
+    other = changed(tmp_path / "a.mlgen.zip", replace(found, samplers={"vegas": none_of_the_first}))
+    with pytest.raises(PackError, match="the pack is damaged: .*"):
+        generate(other, tmp_path / "out")
+
+
+def test_a_folder_in_which_a_run_was_killed_at_once_is_as_good_as_empty(
+    pack: Path, whole: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".checkpoint.zip.77.partial").write_bytes(b"half")
+    assert checksum(generate(pack, tmp_path).events_path) == checksum(whole)
+    with pytest.raises(CardError, match="expected a new or an empty folder"):
+        generate(pack, tmp_path)
+
+
 def test_a_pack_is_not_replaced(pack: Path) -> None:
     with pytest.raises(CardError, match=r"--output .*: expected a file that does not exist yet"):
         train(quick_card(), pack)

@@ -38,12 +38,17 @@ def new_folder(folder: Path | str | None, name: str) -> Path:
     else:
         target = Path(folder)
     try:
-        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        if target.exists() and not (target.is_dir() and _is_empty(target)):
             raise CardError(f"--output {target}: expected a new or an empty folder")
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MlgenError(f"{target}: cannot be made ({error.strerror})") from error
     return target
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, but for what was being written when a run was killed at once."""
+    return all(any(path.match(pattern) for pattern in _TEMPORARY) for path in folder.iterdir())
 
 
 def new_pack(path: Path | str | None, name: str) -> Path:

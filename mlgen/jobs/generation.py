@@ -65,7 +65,10 @@ def source_of(pack: Pack, process: Process) -> EventSource:
             "the pack is damaged: expected no negative w_max, and shares that add up to 1"
         )
     dropped = (fractions == 0).nonzero()[:, 0].tolist()
-    integrand = process.integrand.without(dropped)
+    try:
+        integrand = process.integrand.without(dropped)
+    except ValueError as error:
+        raise PackError(f"the pack is damaged: {error}") from error
     if difference := pack.fingerprint.difference(integrand):
         raise PackError(f"the pack is of {difference}: expected what the process has here")
     shape = integrand.n_channels, integrand.n_dim
