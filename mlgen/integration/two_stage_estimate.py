@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +18,9 @@ from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.measure import estimate_chunks
 from mlgen.integration.proposal import Proposal
 from mlgen.integration.two_stage import Maxima, SurrogateIntegrand, Survivors, first_step
+
+MOST_POINTS = 16
+"""A surrogate of which fewer points survive is not worth more of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +39,12 @@ class TwoStageEstimate:
     n_survivors: int
     n_calls: int
     """Exact matrix elements."""
+    us_per_point: float
+    """Wall-clock microseconds, with the exact matrix elements of survivors shared by all points."""
+
+    @property
+    def us_per_event(self) -> float:
+        return self.us_per_point / self.kept[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,22 +82,26 @@ def estimate_two_stage(
     """Find s_max on `card.n_estimate` fresh points and x_max on others, by survivors of the first step.
 
     Args:
-        n_survivors: how many are expected; so many exact matrix elements it takes.
+        n_survivors: how many are expected, and so many exact matrix elements; fewer where that would take
+            more than `MOST_POINTS` times the points of the first step.
 
     Raises:
         GenerationError: no point passes the cuts, or no survivor has a weight.
         NonFiniteWeight: a weight is NaN or infinite.
     """
     sizes = measure_sizes(integrand, proposal, card, title, progress)
-    n_points = math.ceil(n_survivors / float(sizes.fractions @ sizes.p_1))
+    n_needed = math.ceil(n_survivors / float(sizes.fractions @ sizes.p_1))
+    n_points = min(n_needed, MOST_POINTS * card.n_estimate)
     even_survivors = replace(proposal, fractions=sizes.fractions)
     parts: list[Survivors] = []
+    started = time.perf_counter()
     with progress.step(f"correcting {title}", n_points) as advance:
         second = replace(card, n_estimate=n_points)
         for n, rng in estimate_chunks(second, f"{title}, second step"):
             drawn = integrand.draw(even_survivors, n, rng)
             parts.append(first_step(integrand, drawn, sizes.floor, sizes.s_max, rng))
             advance(n, f"{sum(len(part.channel) for part in parts)} survivors")
+    elapsed = time.perf_counter() - started
     sums = ChannelSums.empty(len(sizes.s_max))
     for part in parts:
         sums += part.sums
@@ -110,6 +124,7 @@ def estimate_two_stage(
         n_points=sizes.n_points + n_points,
         n_survivors=len(ratio),
         n_calls=sizes.n_calls + n_calls,
+        us_per_point=1e6 * elapsed / n_points,
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -224,6 +225,11 @@ def test_the_gain_is_the_ratio_of_the_times_for_the_same_effective_number_of_eve
     found = effective_gain(efficiency, eps_full, t_surrogate / t_exact)
     assert found == pytest.approx(without / with_surrogate, rel=0.01)
     assert found < efficiency.eps_2 / eps_full
+    costly = replace(efficiency, calls=2.0)
+    with_more = with_surrogate + n_survivors * t_exact
+    assert effective_gain(costly, eps_full, t_surrogate / t_exact) == pytest.approx(
+        without / with_more, rel=0.01
+    )
 
 
 # --- the cross section -----------------------------------------------------------------------

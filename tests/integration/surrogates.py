@@ -62,8 +62,8 @@ class Prepared:
 
 
 @cache
-def prepared(name: str) -> Prepared:
-    made = process(name)
+def prepared(name: str, *overrides: str) -> Prepared:
+    made = process(name, *overrides)
     grid, fractions, _ = adapt_grid(made.integrand, made.card.vegas, 1, SilentProgress())
     proposal = Proposal(sampler=grid, fractions=fractions)
     card = RunCard(n_estimate=40_000, chunk_size=4096, seed=1, overweight_budget=0.01)

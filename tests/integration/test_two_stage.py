@@ -12,12 +12,18 @@ from torch import Tensor
 from benchmarks.distorted import Distorted, worse_forward
 from benchmarks.distributions import Spectra, compare, legs_of_events, observables, spectra_of
 from mlgen.campaign.chunk_files import chunk_bytes
-from mlgen.core import Amplitude, AmplitudeValue, EventBatch, random_stream
+from mlgen.core import Amplitude, AmplitudeValue, ChannelWeights, EventBatch, Sampler, random_stream
+from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import GenerationError, NonFiniteWeight
 from mlgen.integration.generate import Chunk, EventSource, Totals
-from mlgen.integration.proposal import channel_weight, draw
+from mlgen.integration.integrand import ProcessIntegrand
+from mlgen.integration.proposal import Proposal, channel_weight, draw
 from mlgen.integration.two_stage import Maxima, SurrogateIntegrand, Trust, TwoStageSource
-from mlgen.integration.two_stage_estimate import TwoStageEstimate
+from mlgen.integration.two_stage_estimate import (
+    MOST_POINTS,
+    TwoStageEstimate,
+    estimate_two_stage,
+)
 from tests.integration.lepton_pairs import MuonPairs
 from tests.integration.surrogates import QUALITIES, Prepared, prepared
 from tests.laws import check_estimate, check_pulls
@@ -235,14 +241,33 @@ def test_with_the_exact_amplitude_for_a_surrogate_the_events_are_those_of_one_st
     assert mine.summary.sums.error == pytest.approx(expected.summary.sums.error)
 
 
-@pytest.mark.parametrize("name", ["ee_to_uug", "pp_to_eej"])
-def test_the_surrogate_and_the_exact_weight_have_all_else_in_common(name: str) -> None:
-    made = prepared(name)
+class Reshared(Sampler):
+    """A grid with channel weights as if they had been learned: large random ones."""
+
+    def __init__(self, grid: Sampler, integrand: ProcessIntegrand) -> None:
+        self.grid, self.n_dim, self.n_channels = grid, grid.n_dim, grid.n_channels
+        rng = torch.Generator().manual_seed(3)
+        weights = integrand.start_weights(rng)
+        assert weights is not None
+        with torch.no_grad():
+            weights.last.normal_(std=0.3, generator=rng)
+        self.weights = weights
+
+    @property
+    def channel_weights(self) -> ChannelWeights:
+        return self.weights
+
+    def forward(self, u: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
+        return self.grid.forward(u, channel)
+
+    def inverse(self, r: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:
+        return self.grid.inverse(r, channel)
+
+
+def check_all_but_the_amplitude_is_shared(made: Prepared, proposal: Proposal) -> None:
     integrand = made.surrogate("rough")
-    drawn = integrand.draw(made.proposal, 2000, random_stream(1, "points", 0))
-    batch, evaluation = draw(
-        made.process.integrand, made.proposal, 2000, random_stream(1, "points", 0)
-    )
+    drawn = integrand.draw(proposal, 2000, random_stream(1, "points", 0))
+    batch, evaluation = draw(made.process.integrand, proposal, 2000, random_stream(1, "points", 0))
     inside = batch.value.nonzero()[:, 0]
     squared = integrand.exact(drawn.points, drawn.per_squared, inside)
     torch.testing.assert_close(squared * drawn.per_squared[inside], channel_weight(batch)[inside])
@@ -250,6 +275,20 @@ def test_the_surrogate_and_the_exact_weight_have_all_else_in_common(name: str) -
     assert int(outside.sum()) == 2000 - evaluation.n_calls > 0
     for column in (drawn.per_squared, drawn.squared, drawn.bound):
         assert not bool(column[outside].any())
+
+
+@pytest.mark.parametrize("name", ["ee_to_uug", "pp_to_eej"])
+def test_the_surrogate_and_the_exact_weight_have_all_else_in_common(name: str) -> None:
+    check_all_but_the_amplitude_is_shared(prepared(name), prepared(name).proposal)
+
+
+def test_learned_channel_weights_are_part_of_either_weight() -> None:
+    made = prepared("ee_to_uug", "phase_space.learned_weights=true")
+    sampler = Reshared(made.proposal.sampler, made.process.integrand)
+    reshared = replace(made.proposal, sampler=sampler)
+    check_all_but_the_amplitude_is_shared(made, reshared)
+    drawn = made.surrogate("rough").draw(reshared, 2000, random_stream(1, "points", 0))
+    assert float(drawn.batch.log_share.abs().max()) > 0.1
 
 
 # --- trust -----------------------------------------------------------------------------------
@@ -360,6 +399,18 @@ def test_the_budget_of_x_max_counts_survivors() -> None:
     measured = estimated("pp_to_eej", "rough")
     assert 9_000 < measured.n_survivors < 11_000
     assert measured.n_calls == measured.n_survivors
+    assert measured.us_per_event > measured.us_per_point > 0
+
+
+def test_the_points_of_the_second_step_are_limited() -> None:
+    made = prepared("pp_to_eej")
+    few = replace(made, card=replace(made.card, n_estimate=2000))
+    integrand = made.surrogate("good")
+    measured = estimate_two_stage(
+        integrand, few.proposal, few.card, "two stages", SilentProgress(), n_survivors=1_000_000
+    )
+    assert measured.n_points == (1 + MOST_POINTS) * 2000
+    assert measured.n_survivors < 100_000
 
 
 def test_no_point_inside_the_cuts_is_an_error() -> None:
