@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from mlgen.events.formats import read_events, write_events
 from mlgen.jobs.pack_job import read_job
 
 BY_NAME = {reader.name: reader for reader in READERS}
-N_CASES = {"lhe": 200, "lhe.gz": 100, "lheh5": 150}
+N_CASES = {"lhe.gz": 60, "lheh5": 100}
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
@@ -42,7 +43,7 @@ def test_damaged_files_are_refused_in_one_line_or_read_as_they_should_be(
     files = reader.good_files()
     outcomes = [
         run_case(reader, reader.case(files, 5, number), number, str(tmp_path))
-        for number in range(N_CASES.get(reader.name, 300))
+        for number in range(N_CASES.get(reader.name, 200))
     ]
     assert [outcome for outcome in outcomes if outcome.verdict not in GOOD] == []
     assert {outcome.verdict for outcome in outcomes} == set(GOOD)
@@ -80,7 +81,7 @@ def test_what_breaks_a_reader_is_noticed_and_the_cases_go_on(
         return kind
 
     class Numbers(Reader):
-        def case(self, files: object, seed: int, number: int) -> bytes:
+        def case(self, files: Sequence[bytes], seed: int, number: int) -> bytes:
             return str(number).encode()
 
     monkeypatch.setattr("benchmarks.fuzz.execution.LIMIT_S", 0.5)
@@ -182,7 +183,7 @@ def samples(draw: st.DrawFn) -> tuple[SampleInfo, EventBatch]:
 
 
 @pytest.mark.parametrize("suffix", ["lhe", "lhe.gz", "lheh5"])
-@settings(max_examples=60, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+@settings(max_examples=40, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 @given(made=samples())
 def test_any_events_that_can_be_written_come_back_bit_for_bit(
     suffix: str, made: tuple[SampleInfo, EventBatch]
@@ -266,11 +267,10 @@ def test_a_row_without_a_particle_is_refused(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "a = " + "[" * 100_000, "9" * 10_000, "a = " + "9" * 10_000, "a = " + "{a=" * 10_000])  # fmt: skip
 def test_deep_nesting_and_long_numbers_are_refused(
-    tmp_path: Path, read: object, error: type[MlgenError], text: str
+    tmp_path: Path, read: Callable[[Path], object], error: type[MlgenError], text: str
 ) -> None:
     path = tmp_path / "file"
     path.write_text(text)
-    assert callable(read)
     with pytest.raises(error):
         read(path)
 
@@ -318,12 +318,12 @@ def test_a_pack_that_unfolds_is_refused(tmp_path: Path) -> None:
         read_pack(path)
 
 
-@pytest.mark.parametrize("reader", [BY_NAME["lhe"], BY_NAME["lheh5"], BY_NAME["pack"]])
+@pytest.mark.parametrize("read", [read_events, check_file, read_pack])
 @pytest.mark.parametrize("place", ["pipe", "folder", "dangling link", "nothing"])
 def test_what_is_no_regular_file_is_refused_and_not_waited_for(
-    tmp_path: Path, reader: Reader, place: str
+    tmp_path: Path, read: Callable[[Path], object], place: str
 ) -> None:
-    path = tmp_path / reader.file
+    path = tmp_path / "file"
     if place == "pipe":
         os.mkfifo(path)
     elif place == "folder":
@@ -331,7 +331,7 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(
     elif place == "dangling link":
         path.symlink_to(tmp_path / "nowhere")
     with pytest.raises((EventFileError, PackError), match=re.escape(str(path))):
-        reader.read(path)
+        read(path)
 
 
 def test_a_link_to_a_good_file_is_read(tmp_path: Path) -> None:

@@ -11,7 +11,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-_TABLES = {dict: Mapping[str, Any], list: Sequence[Any], tuple: tuple[Any, ...]}
+_TABLES: Mapping[type[object], Any] = {
+    dict: Mapping[str, Any],
+    list: Sequence[Any],
+    tuple: tuple[Any, ...],
+}
 """What is in what may be anything."""
 
 
