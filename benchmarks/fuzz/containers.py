@@ -160,6 +160,8 @@ def change_safetensors(content: bytes, rng: Random) -> bytes:
         table = json.loads(content[8 : 8 + length])
     except (ValueError, RecursionError):
         return content
+    if not isinstance(table, dict):
+        return content
     names = [name for name in table if isinstance(table[name], dict) and "shape" in table[name]]
     if not names:
         return content
