@@ -10,8 +10,14 @@ class MlgenError(Exception):
     exit_code = 1
 
     def __str__(self) -> str:
-        """The message; of a very long one, such as a damaged file gives, the beginning and the end."""
+        """The message in one line; of a very long one, the beginning and the end.
+
+        What a damaged file makes part of a message may be anything: no character of it moves the
+        cursor, or is one that no terminal can be sent.
+        """
         message = super().__str__()
+        if not message.isprintable():
+            message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
         if len(message) <= MAX_MESSAGE:
             return message
         return f"{message[: MAX_MESSAGE // 2]} ... {message[-MAX_MESSAGE // 4 :]}"

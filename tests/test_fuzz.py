@@ -77,8 +77,12 @@ def test_what_breaks_a_reader_is_noticed_and_the_cases_go_on(
         if kind == 4:
             raise Broken("a law")
         if kind == 5:
-            raise MlgenError("two\nlines")
+            raise TwoLines
         return kind
+
+    class TwoLines(MlgenError):
+        def __str__(self) -> str:
+            return "two\nlines"
 
     class Numbers(Reader):
         def case(self, files: Sequence[bytes], seed: int, number: int) -> bytes:
@@ -250,6 +254,13 @@ def test_texts_made_to_harm_are_refused_at_once_in_a_short_line(
     assert time.process_time() - start < 2
     assert len(str(caught.value)) < 2100
     assert not check_file(path).is_good
+
+
+def test_a_message_is_one_line_that_a_terminal_can_be_sent() -> None:
+    error = CardError("a = 'é\n\x1b[2J\ud800'" + "x" * 10_000 + ": expected b")
+    assert str(error).startswith(r"a = 'é\n\x1b[2J\ud800'xx")
+    assert str(error).endswith("xx: expected b")
+    assert len(str(error)) < 2100
 
 
 def test_a_row_without_a_particle_is_refused(tmp_path: Path) -> None:
