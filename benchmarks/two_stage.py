@@ -139,6 +139,10 @@ class OneStage:
     """Of the points inside the cuts, which are those that cost."""
     estimate_s: float
 
+    @property
+    def share_inside(self) -> float:
+        return self.made.n_calls / self.made.n_points
+
 
 def one_stage(process: Process, candidate: Candidate, n_chunks: int, prices: Prices) -> OneStage:
     exact = Timed(process.integrand.amplitude)
@@ -175,11 +179,17 @@ def two_stages(
     bill = Bill(prices, alone.exact, surrogate)
     estimates: list[TwoStageEstimate] = []
     proposal = alone.candidate.proposal
-    estimate_s = bill.of(
-        lambda: estimates.append(
-            estimate_two_stage(integrand, proposal, alone.run, "benchmark", SilentProgress())
+    bare_s = alone.made.s / alone.made.n_points - prices.exact_s * alone.share_inside
+    cost_ratio = (bare_s / alone.share_inside + prices.surrogate_s) / prices.exact_s
+
+    def work() -> None:
+        estimates.append(
+            estimate_two_stage(
+                integrand, proposal, alone.run, "benchmark", SilentProgress(), cost_ratio=cost_ratio
+            )
         )
-    )
+
+    estimate_s = bill.of(work)
     measured = estimates[0]
     source = TwoStageSource(
         integrand=integrand,

@@ -108,7 +108,12 @@ def control_variate(surrogate: Tensor, exact: Tensor, kept: Tensor, p_1: Tensor)
 
 
 def two_stage_efficiency(
-    zeta: Tensor, channel: Tensor, p_1: Tensor, fractions: Tensor, calls: float = 1.0
+    zeta: Tensor,
+    channel: Tensor,
+    p_1: Tensor,
+    fractions: Tensor,
+    calls: float = 1.0,
+    counts: Tensor | None = None,
 ) -> TwoStageEfficiency:
     """What the two steps keep of points that are drawn with these fractions.
 
@@ -118,10 +123,12 @@ def two_stage_efficiency(
         p_1: (n_channels,), the share of the points of each channel that survive.
         fractions: (n_channels,), of the points.
         calls: exact weights computed over survivors.
+        counts: (n,), how often each survivor counts; once by default.
     """
-    n = channel.bincount(minlength=len(fractions)).clamp(min=1)
+    counts = torch.ones_like(zeta) if counts is None else counts
+    n = channel.bincount(counts, minlength=len(fractions))
     survivors = fractions * p_1
-    each = (survivors / n)[channel]
+    each = counts * (survivors / n)[channel]
     size = zeta.abs()
     u = size.clamp(min=1)
     eps_1 = float(survivors.sum())

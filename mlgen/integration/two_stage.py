@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -147,12 +149,26 @@ class Survivors:
     """(n,), bool, which of all points they are."""
     channel: Tensor
     """(k,)."""
+    s: Tensor
+    """(k,), pb."""
     ratio: Tensor
     """(k,), u_1 w / s."""
     sums: ChannelSums
     """Of all points: the cross section."""
     n_calls: int
     """Exact matrix elements, also those of points that did not survive."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Those of several batches of points, in their order."""
+        sums = parts[0].sums
+        for part in parts[1:]:
+            sums += part.sums
+        columns = {
+            name: torch.cat([getattr(part, name) for part in parts])
+            for name in ("kept", "channel", "s", "ratio")
+        }
+        return cls(**columns, sums=sums, n_calls=sum(part.n_calls for part in parts))
 
 
 def first_step(
@@ -183,6 +199,7 @@ def first_step(
     return Survivors(
         kept=kept,
         channel=drawn.channel[kept],
+        s=s[kept],
         ratio=u_1 * weight / s[kept],
         sums=ChannelSums.of_weights(every, drawn.channel, len(s_max)),
         n_calls=len(to_compute) + drawn.n_exact,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -21,6 +23,9 @@ from mlgen.integration.two_stage import Maxima, SurrogateIntegrand, Survivors, f
 
 MOST_POINTS = 16
 """A surrogate of which fewer points survive is not worth more of them."""
+
+FIRST_BUDGETS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.0)
+"""Of s_max, in units of the card's overweight budget; the first keeps most points."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,52 +83,51 @@ def estimate_two_stage(
     title: str,
     progress: Progress,
     n_survivors: int = 20_000,
+    cost_ratio: float | None = None,
 ) -> TwoStageEstimate:
     """Find s_max on `card.n_estimate` fresh points and x_max on others, by survivors of the first step.
 
     Args:
         n_survivors: how many are expected, and so many exact matrix elements; fewer where that would take
             more than `MOST_POINTS` times the points of the first step.
+        cost_ratio: what a point costs without its exact matrix element over what that costs. It decides
+            how large the overweight budget of s_max is; without it, that is the card's, as that of x_max
+            always is.
 
     Raises:
         GenerationError: no point passes the cuts, or no survivor has a weight.
         NonFiniteWeight: a weight is NaN or infinite.
     """
-    sizes = measure_sizes(integrand, proposal, card, title, progress)
-    n_needed = math.ceil(n_survivors / float(sizes.fractions @ sizes.p_1))
+    factors = (1.0,) if cost_ratio is None else FIRST_BUDGETS
+    sizes = measure_sizes(integrand, proposal, card, title, progress, factors)
+    first = sizes[0]
+    n_needed = math.ceil(n_survivors / float(first.fractions @ first.p_1))
     n_points = min(n_needed, MOST_POINTS * card.n_estimate)
-    even_survivors = replace(proposal, fractions=sizes.fractions)
+    even_survivors = replace(proposal, fractions=first.fractions)
     parts: list[Survivors] = []
     started = time.perf_counter()
     with progress.step(f"correcting {title}", n_points) as advance:
         second = replace(card, n_estimate=n_points)
         for n, rng in estimate_chunks(second, f"{title}, second step"):
             drawn = integrand.draw(even_survivors, n, rng)
-            parts.append(first_step(integrand, drawn, sizes.floor, sizes.s_max, rng))
+            parts.append(first_step(integrand, drawn, first.floor, first.s_max, rng))
             advance(n, f"{sum(len(part.channel) for part in parts)} survivors")
     elapsed = time.perf_counter() - started
-    sums = ChannelSums.empty(len(sizes.s_max))
-    for part in parts:
-        sums += part.sums
-    ratio = torch.cat([part.ratio for part in parts])
-    channel = torch.cat([part.channel for part in parts])
-    x_max = find_x_max(ratio, channel, sizes.size, card.overweight_budget)
-    maxima = Maxima(floor=sizes.floor, s_max=sizes.s_max, x_max=x_max)
-    zeta = ratio / x_max[channel]
-    n_calls = sum(part.n_calls for part in parts)
+    survivors = Survivors.joined(parts)
+    extra = (survivors.n_calls - len(survivors.channel)) / n_points
+    best = min(
+        (_Tried.of(one, survivors, first.s_max, card.overweight_budget, extra) for one in sizes),
+        key=lambda tried: tried.cost(cost_ratio or 0.0),
+    )
     return TwoStageEstimate(
-        maxima=maxima,
-        sums=sums,
-        efficiency=two_stage_efficiency(
-            zeta, channel, sizes.p_1, maxima.fractions, n_calls / len(ratio)
-        ),
-        kept=_kept(zeta, channel, sums.n_points, maxima.fractions),
-        overweight_on_fresh_points=_overweight_on_fresh_points(
-            ratio, channel, sizes, card.overweight_budget
-        ),
-        n_points=sizes.n_points + n_points,
-        n_survivors=len(ratio),
-        n_calls=sizes.n_calls + n_calls,
+        maxima=best.maxima,
+        sums=survivors.sums,
+        efficiency=best.efficiency,
+        kept=best.kept(survivors.sums.n_points),
+        overweight_on_fresh_points=best.overweight_on_fresh_points(card.overweight_budget),
+        n_points=first.n_points + n_points,
+        n_survivors=len(survivors.channel),
+        n_calls=first.n_calls + survivors.n_calls,
         us_per_point=1e6 * elapsed / n_points,
     )
 
@@ -134,8 +138,9 @@ def measure_sizes(
     card: RunCard,
     title: str,
     progress: Progress,
-) -> SurrogateSizes:
-    """Find s_max with the card's overweight budget, on `card.n_estimate` fresh points.
+    factors: Sequence[float] = (1.0,),
+) -> list[SurrogateSizes]:
+    """Find s_max on `card.n_estimate` fresh points, for these multiples of the card's overweight budget.
 
     Raises:
         GenerationError: no point passes the cuts.
@@ -159,43 +164,97 @@ def measure_sizes(
     n_points = channel.bincount(minlength=n_channels).clamp(min=1)
     floor = integrand.trust.floor * channel.bincount(s, minlength=n_channels) / n_points
     s = s.maximum(floor[channel]).where(s > 0, torch.zeros_like(s))
-    s_max = find_w_max_by_channel(s, channel, n_channels, card.overweight_budget)
-    below = channel.bincount(s.minimum(s_max[channel]), minlength=n_channels)
-    return SurrogateSizes(
-        floor=floor, s_max=s_max, size=below / n_points, n_points=len(s), n_calls=n_calls
-    )
-
-
-def _kept(
-    zeta: Tensor, channel: Tensor, n_points: Tensor, fractions: Tensor
-) -> tuple[float, float]:
-    """The share of the points that become events, and its error.
-
-    Args:
-        zeta: (n,), u_1 w / (s x_max) of survivors.
-        channel: (n,).
-        n_points: (n_channels,), of all points that they are left of.
-        fractions: (n_channels,), of the points to come.
-    """
-    p_2 = zeta.abs().clamp(max=1)
-    sums = ChannelSums(
-        n_points=n_points,
-        total=channel.bincount(p_2, minlength=len(fractions)),
-        total_squares=channel.bincount(p_2.square(), minlength=len(fractions)),
-    )
-    error = (fractions.square() * sums.variances).sum().sqrt()
-    return float(fractions @ sums.means), float(error)
-
-
-def _overweight_on_fresh_points(
-    ratio: Tensor, channel: Tensor, sizes: SurrogateSizes, budget: float
-) -> float:
-    """The overweight excess on survivors that x_max was not found on."""
-    half = torch.arange(len(ratio), device=ratio.device) % 2 == 0
     found = []
-    for mine in (half, ~half):
-        x_max = find_x_max(ratio[~mine], channel[~mine], sizes.size, budget)
-        maxima = Maxima(floor=sizes.floor, s_max=sizes.s_max, x_max=x_max)
-        zeta = ratio[mine] / x_max[channel[mine]]
-        found.append(two_stage_efficiency(zeta, channel[mine], sizes.p_1, maxima.fractions))
-    return sum(one.overweight for one in found) / len(found)
+    for factor in factors:
+        budget = min(factor * card.overweight_budget, 0.5)
+        s_max = find_w_max_by_channel(s, channel, n_channels, budget)
+        below = channel.bincount(s.minimum(s_max[channel]), minlength=n_channels)
+        found.append(
+            SurrogateSizes(
+                floor=floor, s_max=s_max, size=below / n_points, n_points=len(s), n_calls=n_calls
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Tried:
+    """One s_max, and what survivors of another one say of it."""
+
+    sizes: SurrogateSizes
+    ratio: Tensor
+    """(n,), u_1 w / s with this s_max."""
+    channel: Tensor
+    """(n,)."""
+    counts: Tensor
+    """(n,), p_1 over that which made them survivors."""
+    extra: float
+    """Exact matrix elements for each point beside those of survivors."""
+    maxima: Maxima
+
+    @classmethod
+    def of(
+        cls, sizes: SurrogateSizes, survivors: Survivors, s_max: Tensor, budget: float, extra: float
+    ) -> Self:
+        """With survivors of the given s_max (n_channels,), and the x_max of a budget."""
+        s, channel = survivors.s, survivors.channel
+        here, there = s / sizes.s_max[channel], s / s_max[channel]
+        ratio = survivors.ratio * here.clamp(min=1) / there.clamp(min=1)
+        counts = here.clamp(max=1) / there.clamp(max=1)
+        x_max = find_x_max(ratio, channel, sizes.size, budget, counts)
+        return cls(
+            sizes=sizes,
+            ratio=ratio,
+            channel=channel,
+            counts=counts,
+            extra=extra,
+            maxima=Maxima(floor=sizes.floor, s_max=sizes.s_max, x_max=x_max),
+        )
+
+    @property
+    def efficiency(self) -> TwoStageEfficiency:
+        fractions = self.maxima.fractions
+        calls = 1 + self.extra / float(fractions @ self.sizes.p_1)
+        zeta = self.ratio / self.maxima.x_max[self.channel]
+        return two_stage_efficiency(
+            zeta, self.channel, self.sizes.p_1, fractions, calls, self.counts
+        )
+
+    def cost(self, cost_ratio: float) -> float:
+        """Of an event, in exact matrix elements."""
+        found = self.efficiency
+        return (cost_ratio / found.eps_1 + found.calls) / found.eps_2
+
+    def kept(self, n_points: Tensor) -> tuple[float, float]:
+        """The share of the points that become events, and its error.
+
+        Args:
+            n_points: (n_channels,), of all points that the survivors are left of.
+        """
+        each = self.counts * (self.ratio / self.maxima.x_max[self.channel]).abs().clamp(max=1)
+        fractions = self.maxima.fractions
+        sums = ChannelSums(
+            n_points=n_points,
+            total=self.channel.bincount(each, minlength=len(fractions)),
+            total_squares=self.channel.bincount(each.square(), minlength=len(fractions)),
+        )
+        error = (fractions.square() * sums.variances).sum().sqrt()
+        return float(fractions @ sums.means), float(error)
+
+    def overweight_on_fresh_points(self, budget: float) -> float:
+        """The overweight excess on survivors that x_max was not found on."""
+        half = torch.arange(len(self.ratio), device=self.ratio.device) % 2 == 0
+        found = []
+        for mine in (half, ~half):
+            columns = (column[~mine] for column in (self.ratio, self.channel, self.counts))
+            ratio, channel, counts = columns
+            x_max = find_x_max(ratio, channel, self.sizes.size, budget, counts)
+            fresh = replace(
+                self,
+                ratio=self.ratio[mine],
+                channel=self.channel[mine],
+                counts=self.counts[mine],
+                maxima=replace(self.maxima, x_max=x_max),
+            )
+            found.append(fresh.efficiency.overweight)
+        return sum(found) / len(found)

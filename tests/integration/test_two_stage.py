@@ -402,6 +402,41 @@ def test_the_budget_of_x_max_counts_survivors() -> None:
     assert measured.us_per_event > measured.us_per_point > 0
 
 
+@pytest.mark.parametrize("cost_ratio", [0.01, 0.3, 3.0])
+@pytest.mark.parametrize("quality", ["good", "rough"])
+def test_the_budget_of_s_max_is_that_which_makes_events_cheap(
+    quality: str, cost_ratio: float
+) -> None:
+    """Beside estimates with each budget on its own, by survivors of their own."""
+
+    def cost(measured: TwoStageEstimate) -> float:
+        found = measured.efficiency
+        return (cost_ratio / found.eps_1 + found.calls) / found.eps_2
+
+    made = prepared("pp_to_eej")
+    integrand = made.surrogate(quality)
+
+    def by(cost_ratio: float | None) -> TwoStageEstimate:
+        return estimate_two_stage(
+            integrand, made.proposal, made.card, "budgets", SilentProgress(), 10_000, cost_ratio
+        )
+
+    chosen, plain = by(cost_ratio), by(None)
+    assert cost(chosen) < 1.02 * cost(plain)
+    if cost_ratio == 3.0:
+        assert float(chosen.maxima.s_max.sum()) < 0.9 * float(plain.maxima.s_max.sum())
+        assert cost(chosen) < {"good": 0.99, "rough": 0.97}[quality] * cost(plain)
+    # What is said of an s_max by survivors of another holds for what is made with it.
+    source = made.source(integrand, chosen)
+    summaries = [source.chunk(index).summary for index in range(8)]
+    n_points = sum(one.n_points for one in summaries)
+    kept = sum(one.n_events for one in summaries) / n_points
+    error = math.hypot(chosen.kept[1], (kept / n_points) ** 0.5)
+    check_estimate(kept, error, chosen.kept[0], max_relative_error=0.05)
+    n_calls = sum(one.n_calls for one in summaries)
+    assert n_calls / n_points == pytest.approx(chosen.efficiency.eps_1, rel=0.05)
+
+
 def test_the_points_of_the_second_step_are_limited() -> None:
     made = prepared("pp_to_eej")
     few = replace(made, card=replace(made.card, n_estimate=2000))
