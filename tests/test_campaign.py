@@ -137,7 +137,7 @@ def test_a_pack_that_drops_all_channels_of_a_group_is_refused(pack: Path, tmp_pa
     sampler = found.chosen
     none_of_the_first = replace(sampler, fraction=(0.0, *sampler.fraction[1:]))
     other = changed(tmp_path / "a.mlgen.zip", replace(found, samplers={"vegas": none_of_the_first}))
-    with pytest.raises(PackError, match="the pack is damaged: .*"):
+    with pytest.raises(PackError, match="the pack is damaged"):
         generate(other, tmp_path / "out")
 
 
