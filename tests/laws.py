@@ -391,3 +391,26 @@ def check_workers(workers: Workers, squares: Task[int]) -> None:
     assert sorted(found) == [(index, index**2) for index in range(10, 210)]
     assert asked == list(range(10, 210))
     assert list(workers.compute(squares, [])) == []
+
+
+def check_amplitude_is_symmetric(
+    amplitude: Amplitude, momenta: Tensor, legs: tuple[int, int], group: int, rtol: float = 1e-9
+) -> None:
+    """|M|² does not depend on which of two identical legs comes first."""
+    order = list(range(momenta.shape[1]))
+    order[legs[0]], order[legs[1]] = legs[1], legs[0]
+    alpha_s = torch.full((len(momenta),), 0.118, dtype=torch.float64)
+    here = amplitude(momenta, alpha_s, group)
+    there = amplitude(momenta[:, order], alpha_s, group)
+    torch.testing.assert_close(there.value, here.value, rtol=rtol, atol=0)
+    torch.testing.assert_close(there.std, here.std, rtol=rtol, atol=0)
+
+
+def check_amplitude_scales(
+    amplitude: Amplitude, momenta: Tensor, qcd_order: int, group: int
+) -> None:
+    """|M|² and its standard deviation go as alpha_s to the given power."""
+    alpha_s = torch.full((len(momenta),), 0.118, dtype=torch.float64)
+    one, two = (amplitude(momenta, factor * alpha_s, group) for factor in (1, 2))
+    torch.testing.assert_close(two.value, 2**qcd_order * one.value, rtol=1e-12, atol=0)
+    torch.testing.assert_close(two.std, 2**qcd_order * one.std, rtol=1e-12, atol=0)

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 ONE_SIGMA = 0.682689492137086
 """The share of a normal distribution within one standard deviation."""
-N_KNOTS = 24
+N_KNOTS = 40
 POINTS_PER_BIN = 250
 """Fewer do not tell a quantile to better than 6 %."""
-TAILS = (0.01, 0.001)
-"""The top shares of |M|² that have bins of their own, where they hold enough points."""
+TAIL = 0.125
+"""The part of the points at either end that has finer bins, each half as large as the one before."""
+POINTS_IN_TAIL = 60
+"""The last of these holds at least so many."""
 N_SWEEPS = 4
 LEAST_STD = 1e-12
 
@@ -49,8 +51,8 @@ class Recalibration(nn.Module):
             log_value: ln |M|² as predicted, (n,).
         """
         log_size = error.abs().clamp(min=LEAST_STD).log() - log_std
-        std_bins = _bins(log_std, ())
-        value_bins = _bins(log_value, TAILS)
+        std_bins = _bins(log_std)
+        value_bins = _bins(log_value)
         for _ in range(N_SWEEPS):
             self.of_std.fit(log_std, log_size - self.of_value(log_value), std_bins)
             self.of_value.fit(log_value, log_size - self.of_std(log_std), value_bins)
@@ -83,12 +85,17 @@ class _PiecewiseLinear(nn.Module):
         self.heights.copy_(torch.cat([heights, heights[-1:].expand(missing)]))
 
 
-def _bins(at: Tensor, tails: tuple[float, ...]) -> list[Tensor]:
-    """The points in bins of equal size by a number (n,), with the top shares in bins of their own."""
+def _bins(at: Tensor) -> list[Tensor]:
+    """The points in bins by a number (n,): of equal size, but for ever smaller ones at both ends."""
+    n, share = len(at), TAIL
+    tail: list[int] = []
+    while share * n >= POINTS_IN_TAIL:
+        tail.append(round(n * share))
+        share /= 2
+    low, high = (tail[0], n - tail[0]) if tail else (0, n)
+    n_bins = max(1, min(N_KNOTS - 2 * len(tail), (high - low) // POINTS_PER_BIN))
+    inner = [low + (high - low) * k // n_bins for k in range(n_bins + 1)]
+    ends = [*reversed(tail[1:]), *inner, *(n - size for size in tail[1:])]
+    ends = [0, *ends, n] if tail else ends
     order = at.argsort()
-    n = len(at)
-    ends = [round(n * (1 - share)) for share in tails if share * n >= POINTS_PER_BIN]
-    bulk = ends[0] if ends else n
-    n_bins = max(1, min(N_KNOTS - len(ends), bulk // POINTS_PER_BIN))
-    bins = list(order[:bulk].tensor_split(n_bins))
-    return bins + [order[a:b] for a, b in itertools.pairwise([*ends, n])]
+    return [order[a:b] for a, b in itertools.pairwise(ends)]

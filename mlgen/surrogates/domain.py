@@ -8,6 +8,9 @@ from torch import Tensor, nn
 LEAST_VARIANCE = 1e-3
 """Directions in which standardised features vary less are constraints, such as that of momentum."""
 
+MARGIN = 1e-3
+"""What the box is wider at each end: features that are constant vary by their rounding."""
+
 
 class TrainingDomain(nn.Module):
     """The box of all features in the training sample, and an ellipsoid round them.
@@ -30,12 +33,12 @@ class TrainingDomain(nn.Module):
 
     def fit(self, features: Tensor) -> None:
         """The domain of a sample's features (n, n_features), which have mean 0."""
-        self.low, self.high = features.amin(0), features.amax(0)
+        self.low, self.high = features.amin(0) - MARGIN, features.amax(0) + MARGIN
         variances, directions = torch.linalg.eigh(features.double().T.cov())
         is_free = variances > LEAST_VARIANCE
         scale = torch.where(is_free, variances.clamp(min=LEAST_VARIANCE).rsqrt(), 0.0)
         self.axes = (directions * scale).float()
-        self.largest_distance = self._distance(features).amax()
+        self.largest_distance = (1 + MARGIN) * self._distance(features).amax()
 
     def forward(self, features: Tensor) -> Tensor:
         """Which features (n, n_features) lie inside: bool (n,)."""

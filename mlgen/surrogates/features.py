@@ -10,14 +10,17 @@ from torch import Tensor, nn
 from mlgen.core import SubprocessGroup
 from mlgen.physics.model import Model
 from mlgen.surrogates.ansatz import PoleAnsatz, pole_powers
-from mlgen.surrogates.invariants import pair_products, pairs_of
+from mlgen.surrogates.invariants import pair_products, pairs_of, propagator_legs, virtualities
 
 LEAST_SPREAD = 1e-6
-"""A feature that varies less than this in the training sample is a constant."""
+"""A feature that varies less than this in the training sample is a constant, up to rounding."""
 
 
 class PointFeatures(nn.Module):
-    """ln of s_hat; ln of 2 p_i·p_j / s_hat of all other pairs, and these ratios; with mean 0 and width 1.
+    """Invariants and their logarithms, in units of s_hat, with mean 0 and width 1 in the sample.
+
+    Columns: ln of s_hat; ln of 2 p_i·p_j / s_hat of all other pairs; these ratios; ln of |P² / s_hat|
+    of the sets of legs of `propagator_legs`, and its square root.
 
     Identical final legs come in the order of p_i·(p_1 + p_2), their energy in the partonic rest
     frame, and of two identical incoming legs that one first which is nearer to the first final leg:
@@ -25,6 +28,7 @@ class PointFeatures(nn.Module):
     """
 
     masses: Tensor
+    signs: Tensor
     mean: Tensor
     scale: Tensor
 
@@ -36,17 +40,22 @@ class PointFeatures(nn.Module):
         self._incoming_alike = pdg_ids[0] == pdg_ids[1]
         masses = torch.tensor([model.mass_gev(p) for p in pdg_ids], dtype=torch.float64)
         self.register_buffer("masses", masses)
-        self.n_features = 2 * len(pairs_of(group.n_ext)) - 1
+        sets = propagator_legs(masses)
+        signs = torch.zeros(len(sets), group.n_ext, dtype=torch.float64)
+        for row, legs in zip(signs, sets, strict=True):
+            row[list(legs)] = 1
+        signs[:, :2] *= -1
+        self.register_buffer("signs", signs)
+        self.n_features = 2 * (len(pairs_of(group.n_ext)) + len(sets)) - 1
         self.register_buffer("mean", torch.zeros(self.n_features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(self.n_features, dtype=torch.float64))
         self.ansatz = PoleAnsatz(pole_powers(group, model))
 
     def fit(self, momenta: Tensor) -> None:
-        """Shift and scale as the sample (n, n_ext, 4), GeV, asks for; what does not vary becomes 0."""
-        columns = self._columns(self.log_products(momenta))
+        """Shift and scale as the sample (n, n_ext, 4), GeV, asks for; what does not vary stays near 0."""
+        columns, _ = self._columns(momenta)
         std, self.mean = torch.std_mean(columns, dim=0, correction=0)
-        varies = std > LEAST_SPREAD
-        self.scale = torch.where(varies, 1 / std.clamp(min=LEAST_SPREAD), 0.0)
+        self.scale = 1 / std.clamp(min=LEAST_SPREAD)
 
     def forward(self, momenta: Tensor) -> tuple[Tensor, Tensor]:
         """The features (n, n_features), float32, and ln of the ansatz (n,), float64.
@@ -54,18 +63,18 @@ class PointFeatures(nn.Module):
         Args:
             momenta: (n, n_ext, 4), float64, GeV.
         """
-        log_products = self.log_products(momenta)
-        standardised = (self._columns(log_products) - self.mean) * self.scale
-        return standardised.float(), self.ansatz(log_products)
+        columns, log_products = self._columns(momenta)
+        return ((columns - self.mean) * self.scale).float(), self.ansatz(log_products)
 
-    def log_products(self, momenta: Tensor) -> Tensor:
-        """ln of 2 p_i·p_j, GeV², of the pairs of legs in their canonical order: (n, n_pairs)."""
-        return pair_products(self._in_order(momenta), self.masses).log()
-
-    def _columns(self, log_products: Tensor) -> Tensor:
+    def _columns(self, momenta: Tensor) -> tuple[Tensor, Tensor]:
+        """The features as they are (n, n_features), and ln of the products of pairs (n, n_pairs)."""
+        ordered = self._in_order(momenta)
+        log_products = pair_products(ordered, self.masses).log()
         log_s = log_products[:, :1]
         log_ratios = log_products[:, 1:] - log_s
-        return torch.cat([log_s, log_ratios, log_ratios.exp()], dim=1)
+        log_poles = virtualities(ordered, self.signs).log() - log_s
+        columns = [log_s, log_ratios, log_ratios.exp(), log_poles, (0.5 * log_poles).exp()]
+        return torch.cat(columns, dim=1), log_products
 
     def _in_order(self, momenta: Tensor) -> Tensor:
         """The momenta with identical legs in an order that does not depend on the given one."""

@@ -40,3 +40,31 @@ def pair_products(momenta: Tensor, masses: Tensor) -> Tensor:
     inertia = squared[first] * energy[second].square() + squared[second] * size[first].square()
     products = products + 2 * inertia / (energy[first] * energy[second] + sizes)
     return products.clamp(min=_TINY).T
+
+
+def propagator_legs(masses: Tensor) -> list[tuple[int, ...]]:
+    """Sets of legs whose squared momentum may make a pole that `pair_products` does not show.
+
+    Pairs with a massive leg, and three legs or more; of a set and its complement one.
+    """
+    n_ext = len(masses)
+    heavy = [pair for pair in pairs_of(n_ext)[1:] if bool(masses[list(pair)].any())]
+    larger = [
+        legs
+        for size in range(3, n_ext // 2 + 1)
+        for legs in itertools.combinations(range(n_ext), size)
+        if 2 * size < n_ext or legs[0] == 0
+    ]
+    return heavy + larger
+
+
+def virtualities(momenta: Tensor, signs: Tensor) -> Tensor:
+    """|P²|, GeV², of sums of legs: (n, n_sets).
+
+    Args:
+        momenta: (n, n_ext, 4), GeV.
+        signs: (n_sets, n_ext): 1 for an outgoing leg of the set, -1 for an incoming one, else 0.
+    """
+    energy, px, py, pz = (signs @ column.T for column in momenta.unbind(2))
+    squared = (energy - pz) * (energy + pz) - px.square() - py.square()
+    return squared.abs().clamp(min=_TINY).T

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping
 import torch
 
 from mlgen.errors import CardError
+from mlgen.surrogates.bayesian import BayesianLastLayer
+from mlgen.surrogates.evidential import Evidential
 from mlgen.surrogates.gaussian import Gaussian
 from mlgen.surrogates.method import Method
+from mlgen.surrogates.mixture import GaussianMixture
 from mlgen.surrogates.repulsive import RepulsiveEnsemble
 from mlgen.surrogates.settings import SurrogateSettings
 
@@ -16,7 +19,10 @@ MethodFactory = Callable[[int, SurrogateSettings, torch.Generator], Method]
 """Starts a method for so many features, with the randomness of its first weights."""
 
 METHODS: Mapping[str, MethodFactory] = {
+    "bayesian": BayesianLastLayer,
+    "evidential": Evidential,
     "gaussian": Gaussian,
+    "mixture": GaussianMixture,
     "repulsive": RepulsiveEnsemble,
 }
 
