@@ -45,11 +45,14 @@ class TwoStageEstimate:
     n_calls: int
     """Exact matrix elements."""
     us_per_point: float
-    """Wall-clock microseconds, with the exact matrix elements of survivors shared by all points."""
+    """Wall-clock microseconds for a point and what the surrogate says of it."""
+    us_per_survivor: float
+    """Wall-clock microseconds for the exact weight of a survivor."""
 
     @property
     def us_per_event(self) -> float:
-        return self.us_per_point / self.kept[0]
+        """Wall-clock microseconds, but for the picks of its flavours, helicities and colour flow."""
+        return self.us_per_point / self.kept[0] + self.us_per_survivor / self.efficiency.eps_2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,16 +107,8 @@ def estimate_two_stage(
     n_needed = math.ceil(n_survivors / float(first.fractions @ first.p_1))
     n_points = min(n_needed, MOST_POINTS * card.n_estimate)
     even_survivors = replace(proposal, fractions=first.fractions)
-    parts: list[Survivors] = []
-    started = time.perf_counter()
-    with progress.step(f"correcting {title}", n_points) as advance:
-        second = replace(card, n_estimate=n_points)
-        for n, rng in estimate_chunks(second, f"{title}, second step"):
-            drawn = integrand.draw(even_survivors, n, rng)
-            parts.append(first_step(integrand, drawn, first.floor, first.s_max, rng))
-            advance(n, f"{sum(len(part.channel) for part in parts)} survivors")
-    elapsed = time.perf_counter() - started
-    survivors = Survivors.joined(parts)
+    second = replace(card, n_estimate=n_points)
+    survivors, us = _survivors(integrand, even_survivors, first, second, title, progress)
     extra = (survivors.n_calls - len(survivors.channel)) / n_points
     best = min(
         (_Tried.of(one, survivors, first.s_max, card.overweight_budget, extra) for one in sizes),
@@ -128,8 +123,34 @@ def estimate_two_stage(
         n_points=first.n_points + n_points,
         n_survivors=len(survivors.channel),
         n_calls=first.n_calls + survivors.n_calls,
-        us_per_point=1e6 * elapsed / n_points,
+        us_per_point=us[0],
+        us_per_survivor=us[1],
     )
+
+
+def _survivors(
+    integrand: SurrogateIntegrand,
+    proposal: Proposal,
+    sizes: SurrogateSizes,
+    card: RunCard,
+    title: str,
+    progress: Progress,
+) -> tuple[Survivors, tuple[float, float]]:
+    """Those of `card.n_estimate` fresh points; microseconds a point, and a survivor."""
+    parts: list[Survivors] = []
+    drawing_s = correcting_s = 0.0
+    with progress.step(f"correcting {title}", card.n_estimate) as advance:
+        for n, rng in estimate_chunks(card, f"{title}, second step"):
+            started = time.perf_counter()
+            drawn = integrand.draw(proposal, n, rng)
+            drawing_s += time.perf_counter() - started
+            started = time.perf_counter()
+            parts.append(first_step(integrand, drawn, sizes.floor, sizes.s_max, rng))
+            correcting_s += time.perf_counter() - started
+            advance(n, f"{sum(len(part.channel) for part in parts)} survivors")
+    survivors = Survivors.joined(parts)
+    n_survivors = max(len(survivors.channel), 1)
+    return survivors, (1e6 * drawing_s / card.n_estimate, 1e6 * correcting_s / n_survivors)
 
 
 def measure_sizes(

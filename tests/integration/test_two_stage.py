@@ -399,6 +399,7 @@ def test_the_budget_of_x_max_counts_survivors() -> None:
     measured = estimated("pp_to_eej", "rough")
     assert 9_000 < measured.n_survivors < 11_000
     assert measured.n_calls == measured.n_survivors
+    assert measured.us_per_event > measured.us_per_survivor > 0
     assert measured.us_per_event > measured.us_per_point > 0
 
 
