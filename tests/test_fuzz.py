@@ -286,6 +286,16 @@ def test_deep_nesting_and_long_numbers_are_refused(
         read(path)
 
 
+def test_a_card_whose_keys_have_parts_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "card.toml"
+    for n, message in ((100_000, "more than 16384 characters"), (8_000, "no such key")):
+        path.write_text("a." * n + "a = 1\n")
+        start = time.process_time()
+        with pytest.raises(CardError, match=message):
+            read_card(path)
+        assert time.process_time() - start < 2
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("n_events", 1.5), ("n_events", "1"), ("pack", ["a"]), ("shard", [1]), ("seed", True)],

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlgen.campaign.pack import PackedSampler, read_pack
 from mlgen.campaign.whole_files import checksum
-from mlgen.card_files import card_from_table
+from mlgen.card_files import card_from_toml
 from mlgen.cards import Card
 from mlgen.core import Evaluation, Integrand
 from mlgen.errors import CardError, PackError
@@ -76,8 +75,8 @@ def read_warm_start(card: Card) -> WarmStart | None:
     if name not in pack.samplers:
         raise PackError(f"{path}: holds {', '.join(pack.samplers)}: expected a trained {name}")
     try:
-        theirs = card_from_table(tomllib.loads(pack.card))
-    except (CardError, tomllib.TOMLDecodeError) as error:
+        theirs = card_from_toml(pack.card)
+    except CardError as error:
         raise PackError(f"{path}: its card cannot be read: {error}") from error
     for section, key in _SHAPE:
         got, wanted = _value(card, section, key), _value(theirs, section, key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from mlgen.build import Process, build
 from mlgen.campaign.chunk_files import ChunkFiles, EventsOfChunks, chunk_bytes
 from mlgen.campaign.pack import Pack
 from mlgen.campaign.workers import InProcess, Workers
-from mlgen.card_files import card_from_table, card_to_toml
+from mlgen.card_files import card_from_toml, card_to_toml
 from mlgen.cards import Card, RunCard
 from mlgen.core import EventBatch, Progress, SampleInfo
 from mlgen.diagnostics.progress import SilentProgress
@@ -39,8 +38,8 @@ def card_of(pack: Pack, run: RunCard | None = None, cache_folder: str = "") -> C
         PackError: this mlgen does not understand it.
     """
     try:
-        card = card_from_table(tomllib.loads(pack.card))
-    except (CardError, tomllib.TOMLDecodeError) as error:
+        card = card_from_toml(pack.card)
+    except CardError as error:
         raise PackError(f"the pack's card cannot be read: {error}") from error
     matrix_element = replace(card.matrix_element, cache_folder=cache_folder)
     return replace(card, run=run or card.run, matrix_element=matrix_element)
@@ -103,7 +102,7 @@ class MakeChunks:
     """What the chunks are said to be made from."""
 
     def open(self) -> Callable[[int], NewChunk]:
-        card = card_from_table(tomllib.loads(self.card))
+        card = card_from_toml(self.card)
         return chunk_maker(source_of(self.pack, build(card, SilentProgress())), self.source)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from mlgen.campaign.step_clock import StepClock
 from mlgen.campaign.warm_start import read_warm_start
 from mlgen.campaign.whole_files import checksum
 from mlgen.campaign.workers import Workers
-from mlgen.card_files import card_from_table
+from mlgen.card_files import card_from_toml
 from mlgen.cards import Card
 from mlgen.core import EventBatch, Progress
 from mlgen.errors import CardError
@@ -167,5 +166,5 @@ def _stored_run(folder: Path) -> Iterator[tuple[Card, StoredRun]]:
     with sole_use(folder):
         remove_unfinished(folder)
         stored = read_checkpoint(folder / CHECKPOINT_FILE)
-        card = card_from_table(tomllib.loads(stored.card))
+        card = card_from_toml(stored.card)
         yield card, replace(stored, n_resumed=stored.n_resumed + 1)
