@@ -79,7 +79,8 @@ class GroupSurrogate(nn.Module):
         log_value = prediction.mean.double() * self.target_scale + self.target_mean + log_ansatz
         systematic = prediction.systematic.double() * self.target_scale
         statistical = prediction.statistical.double() * self.target_scale
-        std = torch.hypot(systematic, statistical)
+        # Not hypot, which ONNX lacks (torch 2.13).
+        std = (systematic.square() + statistical.square()).sqrt()
         factor = self.recalibration(std.clamp(min=LEAST_STD).log(), log_value)
         is_covered = self.domain(features) & (std * factor <= self.largest_std)
         return LogPrediction(log_value, factor * systematic, factor * statistical, is_covered)

@@ -32,7 +32,7 @@ class SurrogateSettings:
     batch_growth: float = 1.0
     """The last batches are so many times larger than the first ones."""
     learning_rate: float = 2e-3
-    boost: float = 0.0
+    boost: float = 2.0
     """How much more often badly described points are used in the second half of the training."""
     validation_share: float = 0.02
     """The part of the sample that tells when the training is at its best."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -171,3 +172,21 @@ def test_points_without_a_value_are_left_out() -> None:
     sample = AmplitudeSample.of(momenta, value, alpha_s, ZGG)
     assert len(sample) == 9
     torch.testing.assert_close(sample.value, 4 * value[1:])
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter's own, which change with its versions
+def test_a_surrogate_becomes_an_onnx_model_for_any_number_of_points(
+    learned: GroupSurrogate, momenta: Tensor, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    n = torch.export.Dim("n", min=2)
+    program = torch.onnx.export(learned, (momenta[:20],), dynamo=True, dynamic_shapes=({0: n},))
+    assert program is not None
+    program.save(tmp_path / "surrogate.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "surrogate.onnx")
+    found = session.run(None, {session.get_inputs()[0].name: momenta.numpy()})
+    expected = learned.predict(momenta)
+    torch.testing.assert_close(torch.from_numpy(found[0]), expected.log_value, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(found[1]), expected.systematic, rtol=1e-3, atol=0)
+    assert torch.equal(torch.from_numpy(found[3]), expected.is_covered)
