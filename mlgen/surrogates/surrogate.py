@@ -13,6 +13,9 @@ from mlgen.physics.model import Model
 from mlgen.surrogates.group_surrogate import GroupSurrogate
 from mlgen.surrogates.settings import SurrogateSettings
 
+LARGEST_LOG = 600.0
+"""Of |M|²: beyond, a power of alpha_s more would leave the range of float64."""
+
 
 class Surrogate:
     """The learned |M|² of each group of a process: an `Amplitude`."""
@@ -29,11 +32,17 @@ class Surrogate:
         self.settings = settings
 
     def __call__(self, momenta: Tensor, alpha_s: Tensor, group: int) -> AmplitudeValue:
-        """|M|² and its standard deviation, to first order that of ln |M|² times |M|²."""
+        """|M|² and its standard deviation, to first order that of ln |M|² times |M|².
+
+        That is infinite where the training sample had no such point: there the value means nothing,
+        but it is finite and positive.
+        """
         prediction = self._learned[group].predict(momenta)
         log_coupling = self._groups[group].qcd_order * alpha_s.log()
-        value = (prediction.log_value + log_coupling).exp()
-        return AmplitudeValue(value=value, std=value * prediction.std)
+        log_value = prediction.log_value.clamp(-LARGEST_LOG, LARGEST_LOG) + log_coupling
+        value = log_value.exp()
+        std = torch.where(prediction.is_covered, value * prediction.std, torch.inf)
+        return AmplitudeValue(value=value, std=std)
 
     def covers(self, momenta: Tensor, group: int) -> Tensor:
         """Where the surrogate has seen points like these momenta (n, n_ext, 4), GeV: bool (n,).

@@ -108,8 +108,14 @@ def test_a_foreign_state_is_an_error(surrogate: Surrogate) -> None:
 
 def test_unlike_points_are_recognised(surrogate: Surrogate, momenta: Tensor) -> None:
     assert float(surrogate.covers(momenta, 0).double().mean()) > 0.98
-    elsewhere = flat_points(ZGG, 500, seed=8, beam_gev=200.0)
-    assert not bool(surrogate.covers(elsewhere, 0).any())
+    for beam_gev in (200.0, 499.0, 5e4):
+        elsewhere = flat_points(ZGG, 500, seed=8, beam_gev=beam_gev)
+        assert not bool(surrogate.covers(elsewhere, 0).any())
+        found = surrogate(elsewhere, torch.full((500,), 0.118, dtype=torch.float64), 0)
+        assert bool(found.std.isposinf().all())
+        assert bool((found.value.isfinite() & (found.value > 0)).all())
+    here = surrogate(momenta, torch.full((2000,), 0.118, dtype=torch.float64), 0)
+    assert torch.equal(here.std.isfinite(), surrogate.covers(momenta, 0))
 
 
 def test_recalibration_repairs_deviations_that_were_changed(momenta: Tensor) -> None:
