@@ -2,7 +2,9 @@
 
 A network that is trained well past the point where its errors look random is too careful in most
 places and too sure in others. Its standard deviation is multiplied with a factor such that 68 % of
-the held-out points lie within one, at each size of the standard deviation and of |M|².
+the held-out points lie within one, at each size of the standard deviation and of |M|². Where an
+error has one sign more often than the other, which averages over many points would show, the mean is
+shifted by a part of the standard deviation.
 """
 
 from __future__ import annotations
@@ -26,21 +28,28 @@ LEAST_STD = 1e-12
 
 
 class Recalibration(nn.Module):
-    """ln of a factor for standard deviations: a sum of two piecewise linear functions.
+    """A factor for standard deviations, and a shift of means in units of them.
 
-    One of ln of the predicted standard deviation, one of ln |M|² as predicted; constant beyond their
-    knots. Starts as the factor 1.
+    ln of the factor is a sum of two piecewise linear functions, of ln of the predicted standard
+    deviation and of ln |M|² as predicted, constant beyond their knots; the shift is one of the
+    former. They start as 1 and 0.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.of_std = _PiecewiseLinear()
         self.of_value = _PiecewiseLinear()
+        self.shift_of_std = _PiecewiseLinear()
 
     def forward(self, log_std: Tensor, log_value: Tensor) -> Tensor:
         """The factor (n,) at ln of predicted standard deviations and of |M|², (n,) each."""
         factor: Tensor = (self.of_std(log_std) + self.of_value(log_value)).exp()
         return factor
+
+    def shift(self, log_std: Tensor) -> Tensor:
+        """What a prediction is too large by, in units of its standard deviation: (n,)."""
+        shift: Tensor = self.shift_of_std(log_std)
+        return shift
 
     def fit(self, error: Tensor, log_std: Tensor, log_value: Tensor) -> None:
         """Put 68 % of the errors (n,) within one standard deviation, by backfitting.
@@ -50,12 +59,14 @@ class Recalibration(nn.Module):
             log_std: ln of its predicted standard deviation, (n,).
             log_value: ln |M|² as predicted, (n,).
         """
-        log_size = error.abs().clamp(min=LEAST_STD).log() - log_std
         std_bins = _bins(log_std)
+        pull = error / log_std.exp()
+        self.shift_of_std.fit(log_std, pull, std_bins, 0.5)
+        log_size = (pull - self.shift(log_std)).abs().clamp(min=LEAST_STD).log()
         value_bins = _bins(log_value)
         for _ in range(N_SWEEPS):
-            self.of_std.fit(log_std, log_size - self.of_value(log_value), std_bins)
-            self.of_value.fit(log_value, log_size - self.of_std(log_std), value_bins)
+            self.of_std.fit(log_std, log_size - self.of_value(log_value), std_bins, ONE_SIGMA)
+            self.of_value.fit(log_value, log_size - self.of_std(log_std), value_bins, ONE_SIGMA)
 
 
 class _PiecewiseLinear(nn.Module):
@@ -75,10 +86,10 @@ class _PiecewiseLinear(nn.Module):
         inside = (at[:, None].clamp(low, high) - low) / torch.where(width > 0, width, 1.0)
         return self.heights[0] + inside @ self.heights.diff()
 
-    def fit(self, at: Tensor, log_size: Tensor, bins: list[Tensor]) -> None:
-        """The 68 % quantile of a number (n,) in each bin of points, at the bin's median."""
+    def fit(self, at: Tensor, number: Tensor, bins: list[Tensor], share: float) -> None:
+        """A quantile of a number (n,) in each bin of points, at the bin's median."""
         knots = torch.stack([at[index].median() for index in bins])
-        heights = torch.stack([log_size[index].quantile(ONE_SIGMA) for index in bins])
+        heights = torch.stack([number[index].quantile(share) for index in bins])
         # Knots that are not needed repeat the last one.
         missing = N_KNOTS - len(bins)
         self.knots.copy_(torch.cat([knots, knots[-1:].expand(missing)]))

@@ -81,7 +81,9 @@ class GroupSurrogate(nn.Module):
         statistical = prediction.statistical.double() * self.target_scale
         # Not hypot, which ONNX lacks (torch 2.13).
         std = (systematic.square() + statistical.square()).sqrt()
-        factor = self.recalibration(std.clamp(min=LEAST_STD).log(), log_value)
+        log_std = std.clamp(min=LEAST_STD).log()
+        factor = self.recalibration(log_std, log_value)
+        log_value = log_value - std * self.recalibration.shift(log_std)
         is_covered = self.domain(features) & (std * factor <= self.largest_std)
         return LogPrediction(log_value, factor * systematic, factor * statistical, is_covered)
 
