@@ -242,9 +242,9 @@ class _Tried:
         )
 
     def cost(self, cost_ratio: float) -> float:
-        """Of an event, in exact matrix elements."""
+        """Of an effective event, in exact matrix elements."""
         found = self.efficiency
-        return (cost_ratio / found.eps_1 + found.calls) / found.eps_2
+        return (cost_ratio / found.eps_1 + found.calls) / (found.eps_2 * found.alpha)
 
     def kept(self, n_points: Tensor) -> tuple[float, float]:
         """The share of the points that become events, and its error.
