@@ -26,8 +26,8 @@ class SurrogateSettings:
     """Networks of an ensemble, samples of a Bayesian network, components of a mixture."""
     n_steps: int = 12_000
     """Optimizer steps."""
-    max_cpu_s: float = math.inf
-    """The training ends in time, in CPU-seconds; with this the result depends on the machine."""
+    max_cpu_s: float | None = None
+    """A training ends within so many CPU-seconds; with this the result depends on the machine."""
     batch_size: int = 512
     batch_growth: float = 1.0
     """The last batches are so many times larger than the first ones."""
@@ -46,7 +46,7 @@ class SurrogateSettings:
                 raise CardError(f"surrogate.{key} = {value}: expected at least 1")
         for key in ("learning_rate", "max_cpu_s"):
             value = getattr(self, key)
-            if not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise CardError(f"surrogate.{key} = {value}: expected a positive number")
         for key in ("validation_share", "calibration_share"):
             value = getattr(self, key)

@@ -82,7 +82,7 @@ def train(
         while done < 1:
             if to_boost and done >= to_boost[0]:
                 to_boost.pop(0)
-                batches.weight = _boosted(method, training, settings.boost)
+                batches.repeated = _boosted(method, training, settings.boost)
             until = min(1.0, (len(losses) + 1) / CHECKS)
             before = done
             with optimizer.stepping():
@@ -91,10 +91,13 @@ def train(
                     loss = method.loss(
                         training.features[index], training.target[index], len(training)
                     )
+                    check_finite(float(loss.detach()), n_steps)
                     optimizer.step(loss, settings.learning_rate * _schedule(done))
                     n_steps += 1
-                    spent = (time.process_time() - started) / settings.max_cpu_s
-                    done = max(n_steps / settings.n_steps, spent)
+                    done = n_steps / settings.n_steps
+                    if settings.max_cpu_s is not None:
+                        spent = time.process_time() - started
+                        done = max(done, spent / settings.max_cpu_s)
             losses.append(_validation_loss(method, validation))
             best.see(n_steps, losses[-1])
             advance(done - before, f"loss {losses[-1]:.3f}")
@@ -113,15 +116,13 @@ class _Batches:
 
     def __init__(self, n_points: int, rng: torch.Generator) -> None:
         self._n_points, self._rng = n_points, rng
-        self.weight: Tensor | None = None
-        """(n_repeated,), indices of points that come once more; None for none."""
+        self.repeated = torch.empty(0, dtype=torch.int64)
+        """(n_repeated,), indices of points that come once more, in the next order and later ones."""
         self._order = torch.empty(0, dtype=torch.int64)
 
     def take(self, n: int) -> Tensor:
         if len(self._order) < n:
-            every = torch.arange(self._n_points)
-            if self.weight is not None:
-                every = torch.cat([every, self.weight])
+            every = torch.cat([torch.arange(self._n_points), self.repeated])
             self._order = every[torch.randperm(len(every), generator=self._rng)]
         index, self._order = self._order[:n], self._order[n:]
         return index
@@ -137,17 +138,26 @@ class _Best:
         self.step = 0
 
     def see(self, step: int, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise TrainingFailed(
-                f"loss = {loss} at training step {step} of the surrogate: expected a finite number; "
-                "a smaller learning rate may help"
-            )
+        check_finite(loss, step)
         if loss < self._loss:
             self._loss, self.step = loss, step
             self._state = {key: value.clone() for key, value in self._method.state_dict().items()}
 
     def restore(self) -> None:
         self._method.load_state_dict(self._state)
+
+
+def check_finite(loss: float, step: int) -> None:
+    """Stop where there is nothing to descend.
+
+    Raises:
+        TrainingFailed: the loss is not finite.
+    """
+    if not math.isfinite(loss):
+        raise TrainingFailed(
+            f"loss = {loss} at training step {step} of the surrogate: expected a finite number; "
+            "a smaller learning rate may help"
+        )
 
 
 def tiles(n: int) -> Iterator[slice]:
