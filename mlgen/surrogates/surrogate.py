@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mlgen.core import AmplitudeValue, SubprocessGroup
+from mlgen.core import AmplitudeValue, Progress, SubprocessGroup
 from mlgen.errors import PackError
 from mlgen.physics.model import Model
-from mlgen.surrogates.group_surrogate import GroupSurrogate
+from mlgen.surrogates.group_surrogate import GroupSurrogate, train_group
+from mlgen.surrogates.sample import AmplitudeSample
 from mlgen.surrogates.settings import SurrogateSettings
+from mlgen.surrogates.training import TrainingRecord
 
 LARGEST_LOG = 600.0
 """Of |M|²: beyond, a power of alpha_s more would leave the range of float64."""
@@ -59,6 +61,28 @@ class Surrogate:
             for index, learned in enumerate(self._learned)
             for name, tensor in learned.state_dict().items()
         }
+
+
+def train_surrogate(
+    samples: Sequence[AmplitudeSample],
+    groups: Sequence[SubprocessGroup],
+    model: Model,
+    settings: SurrogateSettings,
+    seed: int,
+    progress: Progress,
+) -> tuple[Surrogate, tuple[TrainingRecord, ...]]:
+    """Learn |M|² of each group from a sample of its own.
+
+    Raises:
+        CardError: no such method.
+        TrainingFailed: a sample is too small, or a loss is not finite.
+    """
+    trained = [
+        train_group(sample, group, model, settings, seed, progress)
+        for sample, group in zip(samples, groups, strict=True)
+    ]
+    learned, records = zip(*trained, strict=True)
+    return Surrogate(groups, learned, settings), records
 
 
 def restore_surrogate(

@@ -14,7 +14,7 @@ from mlgen.surrogates.calibration import ONE_SIGMA
 from mlgen.surrogates.group_surrogate import GroupSurrogate, recalibrate, train_group
 from mlgen.surrogates.sample import AmplitudeSample
 from mlgen.surrogates.settings import SurrogateSettings
-from mlgen.surrogates.surrogate import Surrogate, restore_surrogate
+from mlgen.surrogates.surrogate import Surrogate, restore_surrogate, train_surrogate
 from tests.laws import (
     check_amplitude_is_lorentz_invariant,
     check_amplitude_is_symmetric,
@@ -86,8 +86,9 @@ def test_one_seed_makes_one_surrogate(momenta: Tensor) -> None:
 @pytest.mark.parametrize("method", ["gaussian", "repulsive", "bayesian"])
 def test_a_state_gives_the_same_surrogate_back(method: str, momenta: Tensor) -> None:
     settings = replace(SETTINGS, method=method, n_steps=20)
-    trained, _ = train_group(toy_sample(3000, seed=1), ZGG, MODEL, settings, 1, SilentProgress())
-    surrogate = Surrogate([ZGG], [trained], settings)
+    sample = toy_sample(3000, seed=1)
+    surrogate, records = train_surrogate([sample], [ZGG], MODEL, settings, 1, SilentProgress())
+    assert [record.n_steps for record in records] == [20]
     restored = restore_surrogate([ZGG], MODEL, settings, surrogate.state())
     alpha_s = torch.full((len(momenta),), 0.1, dtype=torch.float64)
     before, after = surrogate(momenta, alpha_s, 0), restored(momenta, alpha_s, 0)
