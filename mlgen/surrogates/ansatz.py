@@ -3,14 +3,16 @@
 At leading colour |M|² is a sum over the orders in which gluons lie between colour and anticolour, each
 a product of antennae (hep-ph/9807318, section 3): with a quark line q, a and n gluons
 
-    A = sum over orders of s_qa / (s_q1 s_12 ... s_na),
+    A = N sum over orders of s_qa / (s_q1 s_12 ... s_na),
 
 and of gluons alone the Parke-Taylor sum over cyclic orders (Phys. Rev. Lett. 56 (1986) 2459),
 
-    A = (sum over pairs of s_ij^4) sum over orders of 1 / (s_12 s_23 ... s_n1).
+    A = N sum over orders of 1 / (s_12 s_23 ... s_n1),   N = sum over pairs of s_ij^4.
 
-Two quark lines exchange a gluon, which adds its propagator. ln(|M|² / A) is smooth, and that is what
-a network learns. Massive legs enter through 2 p_i·p_j, which is what their eikonal factors have.
+Where nothing but a quark line and gluons is there, N is that of the helicities which are known for all
+n (Phys. Rep. 200 (1991) 301), the sum over gluons of s_qi³ s_ai + s_ai³ s_qi, over s_qa². Two quark lines exchange a gluon, which adds its
+propagator. ln(|M|² / A) is smooth, and that is what a network learns. Massive legs enter through
+2 p_i·p_j, which is what their eikonal factors have.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,32 +37,79 @@ _Powers = Counter[tuple[int, int]]
 """The power of 2 p_i · p_j for each pair of legs (i, j)."""
 
 
-def pole_powers(group: SubprocessGroup, model: Model) -> Tensor:
-    """The powers of the products of pairs in each term of A: (n_terms, n_pairs).
+class AnsatzPowers(NamedTuple):
+    """The powers of the products of pairs in each term of a product of two sums."""
 
-    A power of s_hat gives each term the dimension of |M|², so that the ratio has none. Where nothing
-    is known of the poles, that power is the only term.
-    """
-    pairs = pairs_of(group.n_ext)
-    terms = list(_terms(group, model)) or [_Powers()]
+    numerator: Tensor
+    """(n_numerators, n_pairs)."""
+    orders: Tensor
+    """(n_orders, n_pairs); with a power of s_hat that gives A the dimension of |M|²."""
+
+
+def ansatz_powers(group: SubprocessGroup, model: Model) -> AnsatzPowers:
+    """The powers of both sums of A. Where nothing is known, both are one power of s_hat."""
+    legs = _coloured_legs(group, model)
+    orders = list(_orders(legs))
+    numerators = list(_numerators(group, legs)) if orders else []
+    numerator = _rows(numerators or [_Powers()], group.n_ext)
+    poles = _rows(orders or [_Powers()], group.n_ext)
+    poles[:, 0] += (4 - group.n_ext) - poles.sum(1) - numerator[0].sum()
+    return AnsatzPowers(numerator, poles)
+
+
+def _rows(terms: Sequence[_Powers], n_ext: int) -> Tensor:
+    pairs = pairs_of(n_ext)
     rows = torch.zeros(len(terms), len(pairs), dtype=torch.float64)
     for row, powers in zip(rows, terms, strict=True):
         for pair, power in powers.items():
             row[pairs.index(pair)] += power
-    rows[:, 0] += (4 - group.n_ext) - rows.sum(1)
     return rows
 
 
-def _terms(group: SubprocessGroup, model: Model) -> Iterator[_Powers]:
-    """The terms of A; none where there are too many, or colours without such a formula."""
+class _Legs(NamedTuple):
+    """The coloured legs of a group, all outgoing."""
+
+    pdg_ids: list[int]
+    """Of all legs."""
+    quarks: list[int]
+    antiquarks: list[int]
+    gluons: list[int]
+    others: list[int]
+    """Of higher representations, of which nothing is known here."""
+
+
+def _coloured_legs(group: SubprocessGroup, model: Model) -> _Legs:
     incoming, final = group.pdg_ids[0][:2], group.pdg_ids[0][2:]
-    pdg_ids = [*map(model.conjugate, incoming), *final]
-    legs: dict[int, list[int]] = {3: [], -3: [], 8: []}
-    for leg, pdg_id in enumerate(pdg_ids):
+    legs = _Legs([*map(model.conjugate, incoming), *final], [], [], [], [])
+    by_colour = {3: legs.quarks, -3: legs.antiquarks, 8: legs.gluons}
+    for leg, pdg_id in enumerate(legs.pdg_ids):
         colour = model.particles[pdg_id].colour
         if colour != 1:
-            legs.setdefault(colour, []).append(leg)
-    quarks, antiquarks, gluons, *others = legs.values()
+            by_colour.get(colour, legs.others).append(leg)
+    return legs
+
+
+def _numerators(group: SubprocessGroup, legs: _Legs) -> Iterator[_Powers]:
+    """The terms of N; none where there are legs without colour, or two quark lines."""
+    n_coloured = len(legs.gluons) + 2 * len(legs.quarks)
+    if n_coloured < group.n_ext or len(legs.quarks) > 1 or len(legs.gluons) < 2:
+        return
+    if not legs.quarks:
+        for pair in itertools.combinations(legs.gluons, 2):
+            yield _Powers({pair: 4})
+        return
+    line = [*legs.quarks, *legs.antiquarks]
+    for gluon, ends in itertools.product(legs.gluons, itertools.permutations(line)):
+        powers = _Powers()
+        powers.subtract(2 * _neighbours(line))
+        near, far = (_neighbours([end, gluon]) for end in ends)
+        powers.update(3 * near + far)
+        yield powers
+
+
+def _orders(legs: _Legs) -> Iterator[_Powers]:
+    """The poles of each colour order; none where there are too many, or colours without a formula."""
+    pdg_ids, quarks, antiquarks, gluons, others = legs
     n_lines, n_gluons = len(quarks), len(gluons)
     if others or len(antiquarks) != n_lines or n_lines > 2:
         return
@@ -79,14 +129,13 @@ def _terms(group: SubprocessGroup, model: Model) -> Iterator[_Powers]:
 
 
 def _cyclic(gluons: Sequence[int]) -> Iterator[_Powers]:
-    """Each cyclic order, once with its reflection, with each pair to the fourth power."""
+    """Each cyclic order, once with its reflection."""
     first, *others = gluons
     for order in itertools.permutations(others):
         if order[0] < order[-1]:
-            for pair in itertools.combinations(gluons, 2):
-                powers = _Powers({pair: 4})
-                powers.subtract(_neighbours([first, *order, first]))
-                yield powers
+            powers = _Powers()
+            powers.subtract(_neighbours([first, *order, first]))
+            yield powers
 
 
 def _chains(gluons: Sequence[int], n_lines: int) -> Iterator[tuple[tuple[int, ...], ...]]:
@@ -129,13 +178,15 @@ def _neighbours(chain: Sequence[int]) -> list[tuple[int, int]]:
 class PoleAnsatz(torch.nn.Module):
     """ln A at points."""
 
-    powers: Tensor
+    numerator: Tensor
+    orders: Tensor
 
-    def __init__(self, powers: Tensor) -> None:
-        """Take the powers (n_terms, n_pairs) of `pole_powers`."""
+    def __init__(self, powers: AnsatzPowers) -> None:
         super().__init__()
-        self.register_buffer("powers", powers)
+        self.register_buffer("numerator", powers.numerator)
+        self.register_buffer("orders", powers.orders)
 
     def forward(self, log_products: Tensor) -> Tensor:
         """ln A (n,) at ln of the products of pairs (n, n_pairs)."""
-        return (log_products @ self.powers.T).logsumexp(1)
+        log_numerator = (log_products @ self.numerator.T).logsumexp(1)
+        return log_numerator + (log_products @ self.orders.T).logsumexp(1)

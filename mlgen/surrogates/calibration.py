@@ -21,7 +21,7 @@ POINTS_PER_BIN = 250
 """Fewer do not tell a quantile to better than 6 %."""
 TAIL = 0.125
 """The part of the points at either end that has finer bins, each half as large as the one before."""
-POINTS_IN_TAIL = 60
+POINTS_IN_TAIL = 80
 """The last of these holds at least so many."""
 N_SWEEPS = 4
 LEAST_STD = 1e-12

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlgen.core import SubprocessGroup
 from mlgen.physics.model import Model
-from mlgen.surrogates.ansatz import PoleAnsatz, pole_powers
+from mlgen.surrogates.ansatz import PoleAnsatz, ansatz_powers
 from mlgen.surrogates.invariants import pair_products, pairs_of, propagator_legs, virtualities
 
 LEAST_SPREAD = 1e-6
@@ -49,7 +49,7 @@ class PointFeatures(nn.Module):
         self.n_features = 2 * (len(pairs_of(group.n_ext)) + len(sets)) - 1
         self.register_buffer("mean", torch.zeros(self.n_features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(self.n_features, dtype=torch.float64))
-        self.ansatz = PoleAnsatz(pole_powers(group, model))
+        self.ansatz = PoleAnsatz(ansatz_powers(group, model))
 
     def fit(self, momenta: Tensor) -> None:
         """Shift and scale as the sample (n, n_ext, 4), GeV, asks for; what does not vary stays near 0."""

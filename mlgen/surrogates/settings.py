@@ -36,7 +36,7 @@ class SurrogateSettings:
     """How much more often badly described points are used in the second half of the training."""
     validation_share: float = 0.02
     """The part of the sample that tells when the training is at its best."""
-    calibration_share: float = 0.08
+    calibration_share: float = 0.2
     """The part of the sample that the uncertainties are calibrated with."""
 
     def __post_init__(self) -> None:

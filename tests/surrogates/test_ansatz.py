@@ -12,14 +12,16 @@ from mlgen.amplitudes.provider import AmplitudeRequest
 from mlgen.core import SubprocessGroup
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.physics.kinematics import boost, mass
-from mlgen.surrogates.ansatz import PoleAnsatz, pole_powers
+from mlgen.surrogates.ansatz import PoleAnsatz, ansatz_powers
 from mlgen.surrogates.invariants import pair_products
 from tests.surrogates.toys import GGG, MODEL, ZGG, flat_points, products
 
 
 def ansatz(group: SubprocessGroup, momenta: Tensor) -> Tensor:
     masses = torch.tensor([MODEL.mass_gev(p) for p in group.pdg_ids[0]], dtype=torch.float64)
-    log_ansatz: Tensor = PoleAnsatz(pole_powers(group, MODEL))(pair_products(momenta, masses).log())
+    log_ansatz: Tensor = PoleAnsatz(ansatz_powers(group, MODEL))(
+        pair_products(momenta, masses).log()
+    )
     return log_ansatz.exp()
 
 
@@ -52,7 +54,7 @@ def test_gluons_alone_have_the_parke_taylor_sum() -> None:
     [
         ((11, -11, 13, -13), 1),  # no colour
         ((1, -1, 11, -11), 1),
-        ((21, 21, 6, -6, 21, 21), 24),
+        ((21, 21, 6, -6, 21, 21), 24 * 8),
         ((21, 21, 21, 21), 3 * 6),
         ((2, 1, 2, 1, 21), 2),  # flavour tells which antiquark ends which line
         ((2, 2, 2, 2, 21), 4),
@@ -60,9 +62,10 @@ def test_gluons_alone_have_the_parke_taylor_sum() -> None:
     ],
 )
 def test_the_terms_are_counted(pdg_ids: tuple[int, ...], n_terms: int) -> None:
-    powers = pole_powers(group_of(*pdg_ids), MODEL)
-    assert len(powers) == n_terms
-    assert (powers.sum(1) == 4 - len(pdg_ids)).all(), "the dimension of |M|²"
+    powers = ansatz_powers(group_of(*pdg_ids), MODEL)
+    assert len(powers.orders) * len(powers.numerator) == n_terms
+    dimension = powers.orders.sum(1)[:, None] + powers.numerator.sum(1)
+    assert (dimension == 4 - len(pdg_ids)).all(), "that of |M|²"
 
 
 def test_unequal_quarks_exchange_a_gluon_in_one_channel_alone() -> None:
@@ -100,3 +103,30 @@ def with_gluon(energy: Tensor) -> Tensor:
     reflected = torch.tensor([1.0, -1.0, -1.0, -1.0], dtype=torch.float64)
     leptons = [boost(half[:, None] * axis * side, pair) for side in (torch.ones(4), reflected)]
     return torch.stack([*beams.expand(len(energy), 2, 4).unbind(1), *leptons, gluon], dim=1)
+
+
+def test_a_quark_line_among_gluons_has_their_products_too() -> None:
+    group = group_of(21, 21, 6, -6, 21)
+    momenta = flat_points(group, 100, seed=5)
+    s = products(momenta)
+    gluons = (0, 1, 4)
+    mixed = sum(s[2, i].pow(3) * s[3, i] + s[3, i].pow(3) * s[2, i] for i in gluons)
+    antennae = sum(
+        s[2, 3] / (s[2, i] * s[i, j] * s[j, k] * s[k, 3])
+        for i, j, k in itertools.permutations(gluons)
+    )
+    torch.testing.assert_close(
+        ansatz(group, momenta), mixed * antennae / s[2, 3].square(), rtol=1e-9, atol=0
+    )
+
+
+def test_a_quark_and_a_gluon_scatter_as_the_textbook_says() -> None:
+    group = group_of(1, 21, 1, 21)
+    momenta = flat_points(group, 200, seed=6)
+    s = products(momenta)
+    s_hat, t, u = s[0, 1], -s[0, 2], -s[0, 3]
+    # Without its constants; table 7.1 of Ellis, Stirling and Webber.
+    exact = (s_hat.square() + u.square()) * (1 / t.square() - 4 / 9 / (s_hat * u))
+    ratio = exact / ansatz(group, momenta)
+    assert float(ratio.log().std()) < 0.5
+    assert float(exact.log().std()) > 1.2, "the control"
