@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -14,7 +16,7 @@ from mlgen.campaign.pack import Pack
 from mlgen.campaign.workers import InProcess, Workers
 from mlgen.card_files import card_from_toml, card_to_toml
 from mlgen.cards import Card, RunCard
-from mlgen.core import EventBatch, Progress, SampleInfo
+from mlgen.core import Progress, SampleInfo
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError, PackError
 from mlgen.events.formats import open_writer
@@ -23,8 +25,10 @@ from mlgen.integration.generate import ChunkPlan, ChunkSummary, EventSource
 from mlgen.integration.proposal import Proposal
 from mlgen.samplers.registry import restore_sampler
 
-PIECES_PER_TASK = 16
-"""Pieces of a file that a worker makes together."""
+EVENTS_PER_TASK = 16 * EVENTS_PER_PIECE
+"""Whole pieces of a file, which a worker makes together."""
+
+T = TypeVar("T")
 
 
 def card_of(pack: Pack, run: RunCard | None = None, cache_folder: str = "") -> Card:
@@ -226,10 +230,8 @@ class EncodePieces:
     encode: EventEncoder[bytes]
 
     def open(self) -> Callable[[int], list[bytes]]:
-        size = PIECES_PER_TASK * EVENTS_PER_PIECE
-
         def make(index: int) -> list[bytes]:
-            events = self.events.between(index * size, (index + 1) * size)
+            events = self.events.between(index * EVENTS_PER_TASK, (index + 1) * EVENTS_PER_TASK)
             return [self.encode(piece) for piece in in_pieces(events)]
 
         return make
@@ -252,7 +254,7 @@ def write_event_file(
     Raises:
         EventFileError: it cannot be written.
     """
-    n_tasks = -(-events.n_events // (PIECES_PER_TASK * EVENTS_PER_PIECE))
+    n_tasks = -(-events.n_events // EVENTS_PER_TASK)
     with (
         progress.step(f"writing {path.name}", events.n_events) as advance,
         open_writer(path, info, weights) as writer,
@@ -264,14 +266,30 @@ def write_event_file(
             advance(min(len(pieces) * EVENTS_PER_PIECE, events.n_events), "")
 
 
-def weights_of(events: Iterable[EventBatch]) -> Iterator[float]:
-    """The weights of events, one by one."""
-    return (weight for batch in events for weight in batch.weight.tolist())
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadWeights:
+    """Reads the weights of events from chunks on the disk."""
+
+    events: EventsOfChunks
+
+    def open(self) -> Callable[[int], Sequence[float]]:
+        def read(index: int) -> Sequence[float]:
+            batches = self.events.between(index * EVENTS_PER_TASK, (index + 1) * EVENTS_PER_TASK)
+            return [weight for batch in batches for weight in batch.weight.tolist()]
+
+        return read
 
 
-def in_order(results: Iterable[tuple[int, Sequence[bytes]]]) -> Iterator[Sequence[bytes]]:
+def weights_of(events: EventsOfChunks, workers: Workers) -> Iterator[float]:
+    """The weights of events, one by one, as workers read them."""
+    n_tasks = -(-events.n_events // EVENTS_PER_TASK)
+    parts = in_order(workers.compute(ReadWeights(events=events), range(n_tasks)))
+    return chain.from_iterable(parts)
+
+
+def in_order(results: Iterable[tuple[int, T]]) -> Iterator[T]:
     """Results in the order of their indices 0, 1, ..., as soon as each one's turn has come."""
-    waiting: dict[int, Sequence[bytes]] = {}
+    waiting: dict[int, T] = {}
     following = 0
     for index, result in results:
         waiting[index] = result

@@ -117,10 +117,10 @@ def write_sample(
         EventFileError: it cannot be written.
     """
     events, info = sample.events, sample.info
-    weights = FileWeights.of(weights_of(events), info)
-    info = replace(info, blocks=sample.blocks(weights))
     # Processes elsewhere do not see this disk.
     near = workers if isinstance(workers, LocalWorkers) else InProcess()
+    weights = FileWeights.of(weights_of(events, near), info)
+    info = replace(info, blocks=sample.blocks(weights))
     write_event_file(path, events, info, weights, near, progress)
     return describe_file(path), weights
 
