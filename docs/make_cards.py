@@ -1,4 +1,4 @@
-"""Write docs/cards.md from the dataclasses of mlgen/cards.py and mlgen/cut_cards.py, their defaults and docstrings.
+"""Write docs/cards.md from the dataclasses of the files mlgen/*cards.py, their defaults and docstrings.
 
     python docs/make_cards.py
 
@@ -13,7 +13,7 @@ import inspect
 import typing
 from pathlib import Path
 
-from mlgen import cards, cut_cards
+from mlgen import cards, cut_cards, surrogate_cards
 
 PAGE = Path(__file__).with_name("cards.md")
 
@@ -22,8 +22,8 @@ HEAD = """# Cards
 A card is a TOML file. Units stand in the names of its keys; a key that is not listed here is an
 error, and `mlgen run CARD --set section.key=value` overrides any of them. A section in double
 brackets may stand several times, once for each entry of a list. Sections of the same keys share a
-table here. This page is made from `mlgen/cards.py` and `mlgen/cut_cards.py` by
-`docs/make_cards.py`.
+table here. This page is made from `mlgen/cards.py`, `mlgen/cut_cards.py` and
+`mlgen/surrogate_cards.py` by `docs/make_cards.py`.
 """
 
 
@@ -35,9 +35,8 @@ def render() -> str:
 def _docstrings() -> dict[tuple[str, str], str]:
     """The text below each field, by class and name."""
     found = {}
-    trees = [
-        ast.parse(Path(str(m.__file__)).read_text(encoding="utf-8")) for m in (cards, cut_cards)
-    ]
+    modules = (cards, cut_cards, surrogate_cards)
+    trees = [ast.parse(Path(str(m.__file__)).read_text(encoding="utf-8")) for m in modules]
     for node in (statement for tree in trees for statement in tree.body):
         if not isinstance(node, ast.ClassDef):
             continue

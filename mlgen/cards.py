@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from mlgen.cut_cards import CutsCard, require
+from mlgen.surrogate_cards import SurrogateCard
 
 
 def _positive(value: float) -> bool:
@@ -267,6 +268,8 @@ class RunCard:
     """Rules every random number."""
     sampler: str = "auto"
     """`vegas`, `flow`, any registered sampler, or `auto`: the one that is cheaper by measurement."""
+    surrogate: Literal["never", "auto", "always"] = "never"
+    """Whether a learned |M|² chooses the points at which the matrix element is computed; `auto`: where that is cheaper by measurement. The events are exact either way."""
     weighted: bool = False
     """Write the points inside the cuts with their weights instead of unweighting."""
     chunk_size: int = 16_384
@@ -287,6 +290,9 @@ class RunCard:
         require(self.seed >= 0, "run.seed", self.seed, "zero or a positive number")
         budget = self.overweight_budget
         require(0 <= budget < 1, "run.overweight_budget", budget, "a fraction in [0, 1)")
+        impossible = self.weighted and self.surrogate == "always"
+        wanted = "`never` or `auto` with run.weighted: each weight needs its matrix element"
+        require(not impossible, "run.surrogate", self.surrogate, wanted)
         require(
             self.max_points >= 0, "run.max_points", self.max_points, "zero or a positive number"
         )
@@ -321,4 +327,5 @@ class Card:
     matrix_element: MatrixElementCard = field(default_factory=MatrixElementCard)
     vegas: VegasCard = field(default_factory=VegasCard)
     flow: FlowCard = field(default_factory=FlowCard)
+    surrogate: SurrogateCard = field(default_factory=SurrogateCard)
     run: RunCard = field(default_factory=RunCard)

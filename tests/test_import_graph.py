@@ -11,7 +11,7 @@ import mlgen
 PACKAGE = Path(mlgen.__file__).parent
 
 STEPS = (
-    {"core", "errors", "cut_cards", "cards", "card_files"},
+    {"core", "errors", "cut_cards", "surrogate_cards", "cards", "card_files"},
     {"physics"},
     {"phasespace", "amplitudes", "samplers", "surrogates", "radiation", "events"},
     {"integration"},
@@ -27,7 +27,9 @@ STEPS = (
 
 ALLOWED_BESIDE = {
     ("cut_cards", "errors"),
+    ("surrogate_cards", "cut_cards"),
     ("cards", "cut_cards"),
+    ("cards", "surrogate_cards"),
     ("card_files", "cards"),
     ("card_files", "cut_cards"),
     ("card_files", "errors"),

@@ -95,7 +95,7 @@ def train(
                     optimizer.step(loss, settings.learning_rate * _schedule(done))
                     n_steps += 1
                     done = n_steps / settings.n_steps
-                    if settings.max_cpu_s is not None:
+                    if settings.max_cpu_s < math.inf:
                         spent = time.process_time() - started
                         done = max(done, spent / settings.max_cpu_s)
             losses.append(_validation_loss(method, validation))

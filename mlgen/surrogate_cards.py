@@ -1,0 +1,57 @@
+"""The section `[surrogate]` of a card."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from mlgen.cut_cards import require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SurrogateCard:
+    """`[surrogate]`: how |M|² is learned; `run.surrogate` says whether it is."""
+
+    method: str = "gaussian"
+    """How the uncertainty is learned: `gaussian`, `mixture`, `bayesian`, `repulsive` (an ensemble) or `evidential`."""
+    n_hidden: int = 128
+    """The width of a layer."""
+    n_layers: int = 3
+    """Hidden layers."""
+    n_members: int = 4
+    """Networks of an ensemble, samples of a Bayesian network, components of a mixture."""
+    n_steps: int = 12_000
+    """Optimizer steps."""
+    max_cpu_s: float = math.inf
+    """A training ends within so many CPU-seconds; with this the result depends on the machine."""
+    batch_size: int = 512
+    batch_growth: float = 1.0
+    """The last batches are so many times larger than the first ones."""
+    learning_rate: float = 2e-3
+    boost: float = 2.0
+    """How much more often badly described points are used in the second half of the training."""
+    validation_share: float = 0.02
+    """The part of the sample that tells when the training is at its best."""
+    calibration_share: float = 0.2
+    """The part of the sample that the uncertainties are calibrated with."""
+
+    max_points: int = 400_000
+    """At most so many of the points whose matrix element was computed while samplers were adapted, trained and measured are learned from: the last ones."""
+    guides_flow: Literal["auto", "always", "never"] = "auto"
+    """Whether the flow is trained on a surrogate that was learned before, with the exact matrix element at some of the points; `auto`: where that is expected to take less time."""
+
+    def __post_init__(self) -> None:
+        counts = ("n_hidden", "n_layers", "n_members", "n_steps", "batch_size", "max_points")
+        for key in counts:
+            value = getattr(self, key)
+            require(value >= 1, f"surrogate.{key}", value, "at least 1")
+        rate, limit = self.learning_rate, self.max_cpu_s
+        require(0 < rate < math.inf, "surrogate.learning_rate", rate, "a positive number")
+        require(limit > 0, "surrogate.max_cpu_s", limit, "a positive number, or inf")
+        for key in ("validation_share", "calibration_share"):
+            value = getattr(self, key)
+            require(0 < value < 0.5, f"surrogate.{key}", value, "a share between 0 and 0.5")
+        growth = self.batch_growth
+        require(growth >= 1, "surrogate.batch_growth", growth, "at least 1")
+        require(0 <= self.boost < math.inf, "surrogate.boost", self.boost, "0 or more")
