@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mlgen.diagnostics.progress import SilentProgress
+from mlgen.errors import MlgenError, TrainingFailed
+from mlgen.surrogates.accuracy import NEAR_CUTS, accuracy
+from mlgen.surrogates.group_surrogate import train_group
+from mlgen.surrogates.learning_curve import curve_sizes, learning_curve, learning_point
+from mlgen.surrogates.settings import SurrogateSettings
+from tests.surrogates.toys import MODEL, ZGG, toy_sample
+
+SETTINGS = SurrogateSettings(n_hidden=32, n_layers=2, n_steps=300, learning_rate=5e-3)
+
+
+def test_a_curve_has_one_training_for_each_size_on_the_first_points() -> None:
+    sample, test = toy_sample(8000, seed=1), toy_sample(5000, seed=2)
+    near = torch.arange(5000) < 100
+    curve = learning_curve(
+        sample, test, ZGG, MODEL, SETTINGS, 1, SilentProgress(), (2000, 8000), near
+    )
+    assert [point.n for point in curve] == [2000, 8000]
+    assert [point.training.n_training for point in curve] == [1560, 6240]
+    assert [point.regions[NEAR_CUTS].n for point in curve] == [100, 100]
+    few, many = (point.regions["all"].delta_quantiles for point in curve)
+    assert many[0] < few[0]
+    assert many[2] < few[2]
+    learned, record = train_group(
+        sample.select(slice(2000)), ZGG, MODEL, SETTINGS, 1, SilentProgress()
+    )
+    again = learning_point(2000, learned, record, test, near)
+    assert again.regions == curve[0].regions
+    assert again.regions == accuracy(learned, test, near)
+
+
+def test_sizes_shrink_by_powers_of_four_as_long_as_they_can_be_learned_from() -> None:
+    assert curve_sizes(160_000, SETTINGS) == (10_000, 40_000, 160_000)
+    assert curve_sizes(10_000, SETTINGS) == (2500, 10_000)
+    assert curve_sizes(1500, SETTINGS) == (1500,)
+    assert curve_sizes(1000, SETTINGS) == ()
+
+
+def test_sizes_that_cannot_be_trained_on_are_errors() -> None:
+    sample = toy_sample(2000, seed=1)
+    for size, error, message in (
+        (3000, MlgenError, "size = 3000: expected 1 to 2000 points"),
+        (0, MlgenError, "size = 0: expected 1 to 2000 points"),
+        (500, TrainingFailed, "500 points of d d~ > z g g: expected at least"),
+    ):
+        with pytest.raises(error, match=message):
+            learning_curve(sample, sample, ZGG, MODEL, SETTINGS, 1, SilentProgress(), (size,))
