@@ -1,71 +1,30 @@
-"""The plots of a report, as SVG that takes its colours from the page around it.
-
-Colours are drawn as the placeholders of `PALETTE` and replaced by CSS variables, so that one
-plot serves a light and a dark page. Figures are built without pyplot: nothing global changes
-but the style, inside a context.
-"""
+"""The plots of the report of a run."""
 
 from __future__ import annotations
 
-import io
 import itertools
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlgen.diagnostics.canvas import (
+    INK,
+    SERIES,
+    band,
+    legend_above,
+    mark_beyond,
+    panel,
+    ratio_panels,
+    svg_of,
+)
 from mlgen.diagnostics.observables import Comparison
-from mlgen.diagnostics.ticks import draw_ticks, label_log_axis
+from mlgen.diagnostics.ticks import label_log_axis
 from mlgen.events.unweighting import unweighting_curve
-
-INK = "#010203"
-SERIES = ("#0a0b0c", "#0d0e0f", "#101112", "#131415")
-PALETTE = {
-    INK: "--ink",
-    **{colour: f"--series-{i}" for i, colour in enumerate(SERIES)},
-}
-"""Placeholder colours and the CSS variables that they stand for."""
-
-_STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "mathtext.fontset": "dejavusans",
-    "svg.fonttype": "path",
-    "svg.hashsalt": "mlgen",
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.facecolor": "none",
-    "axes.linewidth": 0.8,
-    "axes.formatter.limits": (-3, 6),
-    "figure.facecolor": "none",
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.direction": "in",
-    "ytick.direction": "in",
-    "xtick.minor.visible": True,
-    "ytick.minor.visible": True,
-    "xaxis.labellocation": "right",
-    "yaxis.labellocation": "top",
-    "legend.frameon": False,
-    "legend.handlelength": 1.6,
-    "legend.borderaxespad": 0.2,
-    "legend.columnspacing": 1.4,
-    "lines.linewidth": 1.6,
-}
-# Fixed margins: matplotlib's constrained layout draws each figure three times.
-_MARGINS = {"left": 0.155, "right": 0.965}
-_X_LABEL_DISTANCE = 17.5
-"""Points between the lower edge and the label of the x axis, that of the ticks in between."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +49,7 @@ def weight_plot(samples: Mapping[str, WeightSample]) -> str:
     lowest = min((float(x[x > 0].min()) for x, _, _ in scaled.values() if (x > 0).any()), default=1)
     highest = max(max(float(x.max()), mark) for x, _, mark in scaled.values())
     edges = np.geomspace(min(max(lowest, 1e-5), 0.1), max(1.3 * highest, 10), 70)
-    with _axes() as (figure, axes):
+    with panel() as (figure, axes):
         for (name, (x, share, mark)), colour in zip(scaled.items(), _colours(scaled), strict=True):
             heights, _ = np.histogram(x, edges, weights=share)
             per_decade = heights / np.diff(np.log10(edges))
@@ -107,8 +66,8 @@ def weight_plot(samples: Mapping[str, WeightSample]) -> str:
         lowest_share, highest_share = axes.get_ylim()
         axes.set_ylim(bottom=min(lowest_share, 1e-3 * highest_share))
         label_log_axis(axes.xaxis)
-        _legend_above(axes)
-        return _svg(figure, "weights")
+        legend_above(axes)
+        return svg_of(figure, "weights")
 
 
 def zero_share(sample: WeightSample) -> float:
@@ -127,7 +86,7 @@ def efficiency_plot(
         marks: (t, eps_uw, its error) that a run quotes, by sampler.
     """
     budgets = np.geomspace(1e-5, 1e-1, 17)
-    with _axes() as (figure, axes):
+    with panel() as (figure, axes):
         curves = {
             name: 100
             * unweighting_curve(sample.weight, sample.channel, budgets.tolist()).cpu().numpy()
@@ -150,8 +109,8 @@ def efficiency_plot(
         if every.max() > 2 * every.min() > 0:
             axes.set_yscale("log")
             label_log_axis(axes.yaxis)
-        _legend_above(axes)
-        return _svg(figure, "efficiency")
+        legend_above(axes)
+        return svg_of(figure, "efficiency")
 
 
 def loss_plot(loss: Sequence[float], name: str) -> str:
@@ -161,7 +120,7 @@ def loss_plot(loss: Sequence[float], name: str) -> str:
     padded = np.pad(values, width // 2, mode="edge")
     median = np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
     steps = np.arange(1, len(values) + 1)
-    with _axes() as (figure, axes):
+    with panel() as (figure, axes):
         if width > 1:
             axes.plot(steps, values, color=SERIES[1], linewidth=0.6, alpha=0.45, label="each step")
             axes.plot(steps, median, color=SERIES[1], label=f"median of {width} steps")
@@ -177,8 +136,8 @@ def loss_plot(loss: Sequence[float], name: str) -> str:
             margin = 0.08 * (high - low) or 1.0
             axes.set_ylim(low - margin, high + margin)
         axes.set(xlabel="step", ylabel=name, xlim=(0, len(values) + 1))
-        _legend_above(axes)
-        return _svg(figure, "loss")
+        legend_above(axes)
+        return svg_of(figure, "loss")
 
 
 def training_plot(
@@ -192,7 +151,7 @@ def training_plot(
         steps, eps_uw: of each entry of the curve.
         marks: the step, eps_uw and its error of each sampler that was measured; VEGAS is a line.
     """
-    with _axes() as (figure, axes):
+    with panel() as (figure, axes):
         axes.plot(steps, 100 * np.asarray(eps_uw), color=SERIES[1], label="while training")
         for name, (step, value, error) in marks.items():
             if name == "vegas":
@@ -212,8 +171,8 @@ def training_plot(
             xlim=(0, 1.04 * last or 1),
         )
         axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
-        _legend_above(axes)
-        return _svg(figure, "training")
+        legend_above(axes)
+        return svg_of(figure, "training")
 
 
 def comparison_plot(comparison: Comparison, index: int) -> str:
@@ -231,11 +190,8 @@ def comparison_plot(comparison: Comparison, index: int) -> str:
     events, events_error = scale * comparison.events, scale * comparison.events_error
     reference, reference_error = scale * comparison.reference, scale * comparison.reference_error
     seen = events != 0
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.6, 4.3))
-        figure.subplots_adjust(**_MARGINS, bottom=0.12, top=0.92, hspace=0.09)
-        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, 1))
-        _band(top, edges, reference, reference_error)
+    with ratio_panels() as (figure, top, bottom):
+        band(top, edges, reference, reference_error)
         top.stairs(reference, edges, color=SERIES[1], label="weighted sample")
         top.errorbar(
             centres[seen],
@@ -261,8 +217,8 @@ def comparison_plot(comparison: Comparison, index: int) -> str:
         if comparison.log_bins:
             bottom.set_xscale("log")
             label_log_axis(bottom.xaxis)
-        _legend_above(top)
-        return _svg(figure, f"observable{index}")
+        legend_above(top)
+        return svg_of(figure, f"observable{index}")
 
 
 def _prefix(largest_pb: float) -> tuple[str, float]:
@@ -277,7 +233,7 @@ def _ratio(axes: Axes, comparison: Comparison, centres: NDArray[np.float64]) -> 
     reference = np.where(comparison.reference != 0, comparison.reference, np.nan)
     ratio = comparison.events / reference
     error = comparison.events_error / np.abs(reference)
-    _band(axes, comparison.edges, np.ones_like(ratio), comparison.reference_error / reference)
+    band(axes, comparison.edges, np.ones_like(ratio), comparison.reference_error / reference)
     axes.axhline(1, color=SERIES[1], linewidth=1)
     seen = np.isfinite(ratio) & (comparison.events != 0)
     axes.errorbar(
@@ -289,38 +245,7 @@ def _ratio(axes: Axes, comparison: Comparison, centres: NDArray[np.float64]) -> 
     axes.set_ylim(1 - reach, 1 + reach)
     axes.set_ylabel("ratio", loc="center")
     axes.locator_params(axis="y", nbins=4)
-    _mark_beyond(axes, centres[seen], ratio[seen], reach)
-
-
-def _mark_beyond(
-    axes: Axes, centres: NDArray[np.float64], ratio: NDArray[np.float64], reach: float
-) -> None:
-    """A triangle at the edge for each point outside the panel: none vanishes unseen."""
-    for outside, height, marker in (
-        (ratio > 1 + reach, 0.95, "^"),
-        (ratio < 1 - reach, 0.05, "v"),
-    ):
-        axes.plot(
-            centres[outside],
-            np.full(int(outside.sum()), height),
-            linestyle="none",
-            marker=marker,
-            color=INK,
-            markersize=4,
-            transform=axes.get_xaxis_transform(),
-        )
-
-
-def _band(
-    axes: Axes,
-    edges: NDArray[np.float64],
-    middle: NDArray[np.float64],
-    error: NDArray[np.float64],
-) -> None:
-    axes.stairs(
-        middle + error, edges, baseline=middle - error, fill=True, color=SERIES[1], alpha=0.25,
-        linewidth=0,
-    )  # fmt: skip
+    mark_beyond(axes, centres[seen], ratio[seen], reach)
 
 
 def _colours(names: Iterable[str]) -> list[str]:
@@ -346,44 +271,3 @@ def _generation_weights(
     mean = float((weight * share).sum())
     mark = float(sample.w_max.sum()) / mean
     return (weight / mean).cpu().numpy(), (share / share.sum()).cpu().numpy(), mark
-
-
-@contextmanager
-def _axes() -> Iterator[tuple[Figure, Axes]]:
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.6, 3.7))
-        figure.subplots_adjust(**_MARGINS, bottom=0.135, top=0.905)
-        yield figure, figure.subplots()
-
-
-def _legend_above(axes: Axes) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4)
-
-
-def _place_labels(figure: Figure, axes: Axes) -> None:
-    """The labels of both axes where those of the ticks leave room."""
-    below = ScaledTranslation(0, -_X_LABEL_DISTANCE / 72, figure.dpi_scale_trans)
-    axes.xaxis.set_label_coords(1, 0, transform=axes.transAxes + below)
-    axes.yaxis.set_label_coords(-0.135, axes.yaxis.label.get_position()[1])
-
-
-def _svg(figure: Figure, prefix: str) -> str:
-    """The figure as an SVG element to be put into a page, coloured by the page."""
-    for axes in figure.axes:
-        _place_labels(figure, axes)
-    draw_ticks(figure)
-    buffer = io.StringIO()
-    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' (?:xmlns|xmlns:xlink|width|height|version)="[^"]*"', "", svg, count=5)
-    # In a page, names are shared by all SVGs, and links need no namespace.
-    svg = svg.replace("xlink:href", "href")
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
-    svg = svg.replace("url(#", f"url(#{prefix}-")
-    for placeholder, variable in PALETTE.items():
-        svg = svg.replace(placeholder, f"var({variable})")
-    return svg

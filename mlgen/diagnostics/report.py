@@ -1,23 +1,18 @@
-"""`report.html`: a run on one page that needs nothing but itself.
-
-Plots are inline SVG and styles inline CSS, without scripts and without anything loaded from
-elsewhere; every text that came from a card is escaped.
-"""
+"""`report.html`: a run on one page that needs nothing but itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mlgen.core import EventBatch
 from mlgen.diagnostics.costs import costs_text
 from mlgen.diagnostics.cross_section import cross_section_text, variation_tables
 from mlgen.diagnostics.observables import Comparison, compare, observables
+from mlgen.diagnostics.page import PageFigure, duration, percent, render_page
 from mlgen.diagnostics.plots import (
     WeightSample,
     comparison_plot,
@@ -53,38 +48,26 @@ class ReportInput:
     """Weighted points (pb) of the estimate, independent of the events: what they must agree with."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    svg: Markup
-    title: str
-    text: str
-    warning: bool = False
-
-
 def render_report(report: ReportInput) -> str:
     """The report as HTML."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(duration=_duration, size=_size, costs=costs_text)
-    source = resources.files("mlgen.diagnostics").joinpath("report.html.j2")
-    template = environment.from_string(source.read_text(encoding="utf-8"))
     record = report.record
-    return template.render(
-        record=record,
-        card=report.card,
-        headline=list(_headline(record)),
-        samplers=list(_sampler_rows(record)),
-        budgets=sorted({eps["t"] for eps in _efficiencies(record).values()}),
-        sampling_figures=list(_sampling_figures(report)),
-        event_figures=list(_event_figures(report)),
-        variations=list(variation_tables(record)),
-        groups=list(_shares(record["groups"])),
-        channels=list(_shares(record["channels"])),
-        wall_s=sum(record["wall_s"].values()),
-        cpu_s=sum(record["cpu_s"].values()),
-        steps=[step for step, wall_s in record["wall_s"].items() if wall_s > 0],
-    )
+    context = {
+        "title": record["process"],
+        "record": record,
+        "card": report.card,
+        "headline": list(_headline(record)),
+        "samplers": list(_sampler_rows(record)),
+        "budgets": sorted({eps["t"] for eps in _efficiencies(record).values()}),
+        "sampling_figures": list(_sampling_figures(report)),
+        "event_figures": list(_event_figures(report)),
+        "variations": list(variation_tables(record)),
+        "groups": list(_shares(record["groups"])),
+        "channels": list(_shares(record["channels"])),
+        "wall_s": sum(record["wall_s"].values()),
+        "cpu_s": sum(record["cpu_s"].values()),
+        "steps": [step for step, wall_s in record["wall_s"].items() if wall_s > 0],
+    }
+    return render_page("report.html.j2", context, {"costs": costs_text})
 
 
 def _headline(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -95,7 +78,7 @@ def _headline(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "cross section", cross_section_text(record), relative
     if eps := record["eps_uw"]:
         text = f"{record['sampler']}; N = {eps['n']:,}, t = {100 * eps['t']:g}%"
-        yield "unweighting efficiency", _percent(eps["value"], eps["error"]), text
+        yield "unweighting efficiency", percent(eps["value"], eps["error"]), text
     gain = _gain(_efficiencies(record), record["sampler"])
     if gain and record["sampler"] != "vegas":
         yield "gain over VEGAS", gain, "ratio of the unweighting efficiencies"
@@ -103,7 +86,7 @@ def _headline(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "events", f"{record['n_events']:,}", calls
     wall_s, cpu_s = sum(record["wall_s"].values()), sum(record["cpu_s"].values())
     if wall_s > 0:
-        yield "time", _duration(wall_s), f"{_duration(cpu_s)} of CPU time"
+        yield "time", duration(wall_s), f"{duration(cpu_s)} of CPU time"
     yield "seed", str(record["seed"]), "the same seed, the same events"
 
 
@@ -130,7 +113,7 @@ def _sampler_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "name": name,
             "chosen": name == record["sampler"],
             "cross_section": with_error(entry["cross_section_pb"], entry["cross_section_error_pb"]),
-            "eps_uw": _percent(eps["value"], eps["error"]),
+            "eps_uw": percent(eps["value"], eps["error"]),
             "gain": "1" if name == "vegas" else _gain(efficiencies, name),
             "ess": f"{100 * entry['ess']:.1f}%",
             "overweight": f"{100 * entry['overweight_fraction']:.2g}%",
@@ -140,9 +123,9 @@ def _sampler_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _sampling_figures(report: ReportInput) -> Iterator[_Figure]:
+def _sampling_figures(report: ReportInput) -> Iterator[PageFigure]:
     if report.weights:
-        yield _Figure(
+        yield PageFigure(
             Markup(weight_plot(report.weights)),
             "Weights",
             "One sharp peak at 1 would be perfect. The dashed lines are w_max, where a point is "
@@ -153,7 +136,7 @@ def _sampling_figures(report: ReportInput) -> Iterator[_Figure]:
             name: (eps["t"], eps["value"], eps["error"])
             for name, eps in _efficiencies(report.record).items()
         }
-        yield _Figure(
+        yield PageFigure(
             Markup(efficiency_plot(report.weights, marks)),
             "Efficiency against overweight budget",
             "How the unweighting efficiency depends on the share t of the cross section that may "
@@ -163,20 +146,20 @@ def _sampling_figures(report: ReportInput) -> Iterator[_Figure]:
     if training and len(training["steps"]) > 1:
         yield _training_figure(report.record, training)
     if len(report.loss) > 1:
-        yield _Figure(
+        yield PageFigure(
             Markup(loss_plot(report.loss, report.loss_name)),
             "Loss",
             f"The loss of each of {len(report.loss):,} training steps.",
         )
 
 
-def _training_figure(record: Mapping[str, Any], training: Mapping[str, Any]) -> _Figure:
+def _training_figure(record: Mapping[str, Any], training: Mapping[str, Any]) -> PageFigure:
     marks = {
         name: (training["n_steps"], eps["value"], eps["error"])
         for name, eps in _efficiencies(record).items()
         if name in ("vegas", training["sampler"])
     }
-    return _Figure(
+    return PageFigure(
         Markup(training_plot(training["steps"], training["eps_uw"], marks)),
         "Training",
         "The unweighting efficiency of points that were drawn in between, before anything was "
@@ -185,7 +168,7 @@ def _training_figure(record: Mapping[str, Any], training: Mapping[str, Any]) -> 
     )
 
 
-def _event_figures(report: ReportInput) -> Iterator[_Figure]:
+def _event_figures(report: ReportInput) -> Iterator[PageFigure]:
     events, reference = report.events, report.reference
     sigma = report.record["cross_section_pb"]
     if events is None or reference is None or not sigma or not (len(events) and len(reference)):
@@ -195,7 +178,7 @@ def _event_figures(report: ReportInput) -> Iterator[_Figure]:
         if comparison is not None:
             title = observable.name[0].upper() + observable.name[1:]
             svg = Markup(comparison_plot(comparison, index))
-            yield _Figure(svg, title, *_agreement(comparison))
+            yield PageFigure(svg, title, *_agreement(comparison))
 
 
 def _agreement(comparison: Comparison) -> tuple[str, bool]:
@@ -214,25 +197,3 @@ def _shares(entries: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         sigma, error = entry["cross_section_pb"], entry["cross_section_error_pb"]
         share = 100 * abs(sigma) / total if total else 0.0
         yield {**entry, "cross_section": with_error(sigma, error), "share": share}
-
-
-def _percent(value: float, error: float) -> str:
-    return f"({with_error(100 * value, 100 * error)})%"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def _size(n_bytes: int) -> str:
-    """Bytes in powers of 1000, as file managers show them."""
-    size = float(n_bytes)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
