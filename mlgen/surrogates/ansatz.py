@@ -187,6 +187,10 @@ class PoleAnsatz(torch.nn.Module):
         self.register_buffer("orders", powers.orders)
 
     def forward(self, log_products: Tensor) -> Tensor:
-        """ln A (n,) at ln of the products of pairs (n, n_pairs)."""
-        log_numerator = (log_products @ self.numerator.T).logsumexp(1)
-        return log_numerator + (log_products @ self.orders.T).logsumexp(1)
+        """ln A (n,) at ln of the products of pairs (n_pairs, n)."""
+        return _log_sum(self.numerator @ log_products) + _log_sum(self.orders @ log_products)
+
+
+def _log_sum(log_terms: Tensor) -> Tensor:
+    """ln of a sum of terms whose logarithms are the rows (n_terms, n): (n,)."""
+    return log_terms[0] if len(log_terms) == 1 else log_terms.logsumexp(0)

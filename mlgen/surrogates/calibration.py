@@ -10,13 +10,18 @@ shifted by a part of the standard deviation.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 ONE_SIGMA = 0.682689492137086
 """The share of a normal distribution within one standard deviation."""
-N_KNOTS = 40
+MAX_BINS = 40
+N_CELLS = 256
+"""Of the tables that the functions become: their ranges are some tens, their bins wider than 0.1."""
+LEAST_WIDTH = 1e-9
 POINTS_PER_BIN = 250
 """Fewer do not tell a quantile to better than 6 %."""
 TAIL = 0.125
@@ -30,26 +35,26 @@ LEAST_STD = 1e-12
 class Recalibration(nn.Module):
     """A factor for standard deviations, and a shift of means in units of them.
 
-    ln of the factor is a sum of two piecewise linear functions, of ln of the predicted standard
-    deviation and of ln |M|² as predicted, constant beyond their knots; the shift is one of the
-    former. They start as 1 and 0.
+    ln of the factor is a sum of two functions, of ln of the predicted standard deviation and of
+    ln |M|² as predicted; the shift is one of the former. They start as 1 and 0.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.of_std = _PiecewiseLinear()
-        self.of_value = _PiecewiseLinear()
-        self.shift_of_std = _PiecewiseLinear()
+        self.of_std = _Tabulated(2)
+        self.of_value = _Tabulated(1)
 
-    def forward(self, log_std: Tensor, log_value: Tensor) -> Tensor:
-        """The factor (n,) at ln of predicted standard deviations and of |M|², (n,) each."""
-        factor: Tensor = (self.of_std(log_std) + self.of_value(log_value)).exp()
-        return factor
+    def forward(self, log_std: Tensor, log_value: Tensor) -> tuple[Tensor, Tensor]:
+        """The factor, and what a prediction is too large by in units of its standard deviation.
 
-    def shift(self, log_std: Tensor) -> Tensor:
-        """What a prediction is too large by, in units of its standard deviation: (n,)."""
-        shift: Tensor = self.shift_of_std(log_std)
-        return shift
+        Args:
+            log_std: ln of predicted standard deviations of ln |M|², (n,).
+            log_value: ln |M|² as predicted, (n,).
+        Returns:
+            factor, shift: (n,) each.
+        """
+        log_factor, shift = self.of_std(log_std)
+        return (log_factor + self.of_value(log_value)[0]).exp(), shift
 
     def fit(self, error: Tensor, log_std: Tensor, log_value: Tensor) -> None:
         """Put 68 % of the errors (n,) within one standard deviation, by backfitting.
@@ -59,54 +64,88 @@ class Recalibration(nn.Module):
             log_std: ln of its predicted standard deviation, (n,).
             log_value: ln |M|² as predicted, (n,).
         """
-        std_bins = _bins(log_std)
+        std_bins, value_bins = _Bins(log_std), _Bins(log_value)
         pull = error / log_std.exp()
-        self.shift_of_std.fit(log_std, pull, std_bins, 0.5)
-        log_size = (pull - self.shift(log_std)).abs().clamp(min=LEAST_STD).log()
-        value_bins = _bins(log_value)
+        shift = std_bins.quantile(pull, 0.5)
+        log_size = (pull - shift.at(log_std)).abs().clamp(min=LEAST_STD).log()
+        of_value = value_bins.quantile(torch.zeros_like(pull), 0.5)
         for _ in range(N_SWEEPS):
-            self.of_std.fit(log_std, log_size - self.of_value(log_value), std_bins, ONE_SIGMA)
-            self.of_value.fit(log_value, log_size - self.of_std(log_std), value_bins, ONE_SIGMA)
+            of_std = std_bins.quantile(log_size - of_value.at(log_value), ONE_SIGMA)
+            of_value = value_bins.quantile(log_size - of_std.at(log_std), ONE_SIGMA)
+        self.of_std.tabulate([of_std, shift])
+        self.of_value.tabulate([of_value])
 
 
-class _PiecewiseLinear(nn.Module):
+class _PiecewiseLinear(NamedTuple):
     """A continuous function of one number, linear between knots and constant beyond."""
 
     knots: Tensor
     heights: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("knots", torch.zeros(N_KNOTS, dtype=torch.float64))
-        self.register_buffer("heights", torch.zeros(N_KNOTS, dtype=torch.float64))
-
-    def forward(self, at: Tensor) -> Tensor:
+    def at(self, number: Tensor) -> Tensor:
+        """The function at numbers (n,)."""
         low, high = self.knots[:-1], self.knots[1:]
         width = high - low
-        inside = (at[:, None].clamp(low, high) - low) / torch.where(width > 0, width, 1.0)
+        inside = (number[:, None].clamp(low, high) - low) / torch.where(width > 0, width, 1.0)
         return self.heights[0] + inside @ self.heights.diff()
 
-    def fit(self, at: Tensor, number: Tensor, bins: list[Tensor], share: float) -> None:
-        """A quantile of a number (n,) in each bin of points, at the bin's median."""
-        knots = torch.stack([at[index].median() for index in bins])
-        heights = torch.stack([number[index].quantile(share) for index in bins])
-        # Knots that are not needed repeat the last one.
-        missing = N_KNOTS - len(bins)
-        self.knots.copy_(torch.cat([knots, knots[-1:].expand(missing)]))
-        self.heights.copy_(torch.cat([heights, heights[-1:].expand(missing)]))
+
+class _Tabulated(nn.Module):
+    """Functions of one number, linear between equally spaced knots and constant beyond."""
+
+    low: Tensor
+    cells_per_unit: Tensor
+    heights: Tensor
+
+    def __init__(self, n_functions: int) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("cells_per_unit", torch.ones((), dtype=torch.float64))
+        heights = torch.zeros(n_functions, N_CELLS + 1, dtype=torch.float64)
+        self.register_buffer("heights", heights)
+
+    def forward(self, number: Tensor) -> Tensor:
+        """The functions at numbers (n,): (n_functions, n)."""
+        position = ((number - self.low) * self.cells_per_unit).clamp(0, N_CELLS)
+        # What is not a number has no cell, and stays what it is.
+        cell = position.nan_to_num(0.0).long().clamp(max=N_CELLS - 1)
+        left, right = self.heights[:, cell], self.heights[:, cell + 1]
+        return left + (right - left) * (position - cell)
+
+    def tabulate(self, functions: Sequence[_PiecewiseLinear]) -> None:
+        """Take functions that have the same knots."""
+        low, high = functions[0].knots[0], functions[0].knots[-1]
+        # One knot is a constant, with cells of any width.
+        width = (high - low).clamp(min=LEAST_WIDTH)
+        self.low.copy_(low)
+        self.cells_per_unit.copy_(N_CELLS / width)
+        at = low + width * torch.linspace(0, 1, N_CELLS + 1, dtype=torch.float64)
+        self.heights.copy_(torch.stack([function.at(at) for function in functions]))
 
 
-def _bins(at: Tensor) -> list[Tensor]:
-    """The points in bins by a number (n,): of equal size, but for ever smaller ones at both ends."""
-    n, share = len(at), TAIL
+class _Bins:
+    """Points in bins by a number (n,): of equal size, but for ever smaller ones at both ends."""
+
+    def __init__(self, number: Tensor) -> None:
+        order = number.argsort()
+        self._bins = [order[a:b] for a, b in itertools.pairwise(_bin_ends(len(number)))]
+        self._knots = torch.stack([number[index].median() for index in self._bins])
+
+    def quantile(self, values: Tensor, share: float) -> _PiecewiseLinear:
+        """A quantile of values (n,) in each bin, at its median."""
+        heights = torch.stack([values[index].quantile(share) for index in self._bins])
+        return _PiecewiseLinear(self._knots, heights)
+
+
+def _bin_ends(n: int) -> list[int]:
+    """Where bins of n ordered points begin and end."""
     tail: list[int] = []
+    share = TAIL
     while share * n >= POINTS_IN_TAIL:
         tail.append(round(n * share))
         share /= 2
     low, high = (tail[0], n - tail[0]) if tail else (0, n)
-    n_bins = max(1, min(N_KNOTS - 2 * len(tail), (high - low) // POINTS_PER_BIN))
+    n_bins = max(1, min(MAX_BINS - 2 * len(tail), (high - low) // POINTS_PER_BIN))
     inner = [low + (high - low) * k // n_bins for k in range(n_bins + 1)]
     ends = [*reversed(tail[1:]), *inner, *(n - size for size in tail[1:])]
-    ends = [0, *ends, n] if tail else ends
-    order = at.argsort()
-    return [order[a:b] for a, b in itertools.pairwise(ends)]
+    return [0, *ends, n] if tail else ends

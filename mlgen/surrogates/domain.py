@@ -19,21 +19,22 @@ class TrainingDomain(nn.Module):
     covariance, cuts them off.
     """
 
-    low: Tensor
-    high: Tensor
+    centre: Tensor
+    reach: Tensor
     axes: Tensor
     largest_distance: Tensor
 
     def __init__(self, n_features: int) -> None:
         super().__init__()
-        self.register_buffer("low", torch.full((n_features,), -torch.inf))
-        self.register_buffer("high", torch.full((n_features,), torch.inf))
+        self.register_buffer("centre", torch.zeros(n_features))
+        self.register_buffer("reach", torch.full((n_features,), torch.inf))
         self.register_buffer("axes", torch.zeros(n_features, n_features))
         self.register_buffer("largest_distance", torch.tensor(torch.inf))
 
     def fit(self, features: Tensor) -> None:
         """The domain of a sample's features (n, n_features), which have mean 0."""
-        self.low, self.high = features.amin(0) - MARGIN, features.amax(0) + MARGIN
+        low, high = features.amin(0), features.amax(0)
+        self.centre, self.reach = (low + high) / 2, (high - low) / 2 + MARGIN
         variances, directions = torch.linalg.eigh(features.double().T.cov())
         is_free = variances > LEAST_VARIANCE
         scale = torch.where(is_free, variances.clamp(min=LEAST_VARIANCE).rsqrt(), 0.0)
@@ -42,9 +43,10 @@ class TrainingDomain(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Which features (n, n_features) lie inside: bool (n,)."""
-        in_box = ((features >= self.low) & (features <= self.high)).all(1)
-        return in_box & (self._distance(features) <= self.largest_distance)
+        # Rows of one feature each, as `PointFeatures` makes them: sums run along memory.
+        offset = (features.T - self.centre[:, None]).abs() / self.reach[:, None]
+        return (offset.amax(0) <= 1) & (self._distance(features) <= self.largest_distance)
 
     def _distance(self, features: Tensor) -> Tensor:
         """The square of the distance from the mean, in standard deviations: (n,)."""
-        return (features @ self.axes).square().sum(1)
+        return (self.axes.T @ features.T).square().sum(0)

@@ -82,8 +82,8 @@ class GroupSurrogate(nn.Module):
         # Not hypot, which ONNX lacks (torch 2.13).
         std = (systematic.square() + statistical.square()).sqrt()
         log_std = std.clamp(min=LEAST_STD).log()
-        factor = self.recalibration(log_std, log_value)
-        log_value = log_value - std * self.recalibration.shift(log_std)
+        factor, shift = self.recalibration(log_std, log_value)
+        log_value = log_value - std * shift
         is_covered = self.domain(features) & (std * factor <= self.largest_std)
         return LogPrediction(log_value, factor * systematic, factor * statistical, is_covered)
 

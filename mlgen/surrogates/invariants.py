@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _TINY = 1e-150
 """Keeps the direction of a momentum at rest, and the logarithm of an exact zero, finite; GeV, GeV²."""
 
 
 def pairs_of(n_ext: int) -> list[tuple[int, int]]:
-    """The pairs of legs, in the order of the columns of `pair_products`; the incoming pair first."""
+    """The pairs of legs, in the order of the rows of `pair_products`; the incoming pair first."""
     return list(itertools.combinations(range(n_ext), 2))
 
 
-def pair_products(momenta: Tensor, masses: Tensor) -> Tensor:
-    """2 p_i · p_j of all pairs of legs, GeV²: (n, n_pairs).
+def pair_products(components: Tensor, masses: Sequence[float]) -> Tensor:
+    """2 p_i · p_j of all pairs of legs, GeV²: (n_pairs, n).
 
     E_i E_j - p_i · p_j cancels where legs are collinear, and where they are soft. With unit vectors
     n_i it is a sum of terms that are not negative,
@@ -25,30 +26,39 @@ def pair_products(momenta: Tensor, masses: Tensor) -> Tensor:
         2 p_i·p_j = |p_i| |p_j| (n_i - n_j)² + 2 (m_i² E_j² + m_j² |p_i|²) / (E_i E_j + |p_i| |p_j|).
 
     Args:
-        momenta: (n, n_ext, 4), GeV.
-        masses: (n_ext,), GeV; those of the model, as p² of a light leg is rounding.
+        components: of the momenta, (4, n_ext, n), GeV.
+        masses: of each leg, GeV; those of the model, as p² of a light leg is rounding.
     """
-    first, second = torch.tensor(pairs_of(len(masses)), device=momenta.device).T
-    # Components first: arithmetic on strided columns is several times slower.
-    columns = momenta.permute(2, 1, 0).contiguous()
-    energy, spatial = columns[0], columns[1:]
+    energy, spatial = components[0], components[1:]
     size = spatial.square().sum(0).sqrt().clamp(min=_TINY)
     direction = spatial / size
-    sizes = size[first] * size[second]
-    products = sizes * (direction[:, first] - direction[:, second]).square().sum(0)
-    squared = masses.square()[:, None]
-    inertia = squared[first] * energy[second].square() + squared[second] * size[first].square()
-    products = products + 2 * inertia / (energy[first] * energy[second] + sizes)
-    return products.clamp(min=_TINY).T
+    rows = []
+    for first in range(len(masses) - 1):
+        others = slice(first + 1, None)
+        angle = (direction[:, others] - direction[:, first, None]).square().sum(0)
+        row = (size[first] * size[others] * angle).unbind(0)
+        rows += [
+            product + _inertia(energy[[first, leg]], size[[first, leg]], masses[first], masses[leg])
+            if masses[first] > 0 or masses[leg] > 0
+            else product
+            for leg, product in enumerate(row, first + 1)
+        ]
+    return torch.stack(rows).clamp(min=_TINY)
 
 
-def propagator_legs(masses: Tensor) -> list[tuple[int, ...]]:
+def _inertia(energy: Tensor, size: Tensor, mass: float, other_mass: float) -> Tensor:
+    """What the masses of a pair add to |p_i| |p_j| (n_i - n_j)², from (2, n) of both: (n,), GeV²."""
+    squares = mass**2 * energy[1].square() + other_mass**2 * size[0].square()
+    return 2 * squares / (energy.prod(0) + size.prod(0))
+
+
+def propagator_legs(masses: Sequence[float]) -> list[tuple[int, ...]]:
     """Sets of legs whose squared momentum may make a pole that `pair_products` does not show.
 
     Pairs with a massive leg, and three legs or more; of a set and its complement one.
     """
     n_ext = len(masses)
-    heavy = [pair for pair in pairs_of(n_ext)[1:] if bool(masses[list(pair)].any())]
+    heavy = [pair for pair in pairs_of(n_ext)[1:] if any(masses[leg] > 0 for leg in pair)]
     larger = [
         legs
         for size in range(3, n_ext // 2 + 1)
@@ -58,13 +68,27 @@ def propagator_legs(masses: Tensor) -> list[tuple[int, ...]]:
     return heavy + larger
 
 
-def virtualities(momenta: Tensor, signs: Tensor) -> Tensor:
-    """|P²|, GeV², of sums of legs: (n, n_sets).
+class Virtualities(nn.Module):
+    """|P²| of sums of legs, incoming ones with a minus sign.
 
-    Args:
-        momenta: (n, n_ext, 4), GeV.
-        signs: (n_sets, n_ext): 1 for an outgoing leg of the set, -1 for an incoming one, else 0.
+    P² is the sum of the legs' m² and of ± 2 p_i·p_j over their pairs, minus where one of two is incoming.
     """
-    energy, px, py, pz = (signs @ column.T for column in momenta.unbind(2))
-    squared = (energy - pz) * (energy + pz) - px.square() - py.square()
-    return squared.abs().clamp(min=_TINY).T
+
+    signs: Tensor
+    squared_masses: Tensor
+
+    def __init__(self, sets: Sequence[tuple[int, ...]], masses: Sequence[float]) -> None:
+        super().__init__()
+        pairs = pairs_of(len(masses))
+        signs = [
+            [(-1.0 if (i < 2) != (j < 2) else 1.0) * (i in legs and j in legs) for i, j in pairs]
+            for legs in sets
+        ]
+        squared = [sum(masses[leg] ** 2 for leg in legs) for legs in sets]
+        shape = len(sets), len(pairs)
+        self.register_buffer("signs", torch.tensor(signs, dtype=torch.float64).reshape(shape))
+        self.register_buffer("squared_masses", torch.tensor(squared, dtype=torch.float64))
+
+    def forward(self, products: Tensor) -> Tensor:
+        """GeV², (n_sets, n), from the products of pairs (n_pairs, n)."""
+        return (self.signs @ products + self.squared_masses[:, None]).abs().clamp(min=_TINY)

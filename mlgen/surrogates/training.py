@@ -24,7 +24,7 @@ BOOSTS_AT = (0.5, 0.75)
 """When badly described points are looked for."""
 BADLY_DESCRIBED = 0.1
 """The part of the points, those with the largest standard deviations, that boosting repeats."""
-TILE = 8192
+TILE = 4096
 """Points that are evaluated at once."""
 
 

@@ -18,10 +18,9 @@ from tests.surrogates.toys import GGG, MODEL, ZGG, flat_points, products
 
 
 def ansatz(group: SubprocessGroup, momenta: Tensor) -> Tensor:
-    masses = torch.tensor([MODEL.mass_gev(p) for p in group.pdg_ids[0]], dtype=torch.float64)
-    log_ansatz: Tensor = PoleAnsatz(ansatz_powers(group, MODEL))(
-        pair_products(momenta, masses).log()
-    )
+    masses = [MODEL.mass_gev(pdg_id) for pdg_id in group.pdg_ids[0]]
+    log_products = pair_products(momenta.permute(2, 1, 0), masses).log()
+    log_ansatz: Tensor = PoleAnsatz(ansatz_powers(group, MODEL))(log_products)
     return log_ansatz.exp()
 
 

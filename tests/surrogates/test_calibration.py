@@ -26,8 +26,9 @@ def test_recalibrated_deviations_cover_what_they_say_in_each_region() -> None:
     recalibration = Recalibration()
     recalibration.fit(*misjudged(20_000, seed=1))
     error, log_std, log_value = misjudged(200_000, seed=2)
-    std = log_std.exp() * recalibration(log_std, log_value)
-    error = error - log_std.exp() * recalibration.shift(log_std)
+    factor, shift = recalibration(log_std, log_value)
+    std = log_std.exp() * factor
+    error = error - log_std.exp() * shift
     regions = [
         torch.arange(len(error)),
         log_value.topk(2000).indices,
@@ -46,7 +47,7 @@ def test_a_bias_is_taken_out() -> None:
     recalibration.fit(error + 1.5 * log_std.exp() * log_std, log_std, log_value)
     fresh, log_std, log_value = misjudged(100_000, seed=2)
     biased = fresh + 1.5 * log_std.exp() * log_std
-    shifted = biased - log_std.exp() * recalibration.shift(log_std)
+    shifted = biased - log_std.exp() * recalibration(log_std, log_value)[1]
     for region in (log_std.topk(10_000).indices, (-log_std).topk(10_000).indices):
         too_large = float((shifted[region] > 0).double().mean())
         assert too_large == pytest.approx(0.5, abs=0.04)
@@ -57,16 +58,17 @@ def test_with_few_points_there_is_one_factor() -> None:
     recalibration = Recalibration()
     error, log_std, log_value = misjudged(50, seed=1)
     recalibration.fit(error, log_std, log_value)
-    factor = recalibration(log_std, log_value)
+    factor, shift = recalibration(log_std, log_value)
     torch.testing.assert_close(factor, factor[:1].expand(50))
-    error = error - log_std.exp() * recalibration.shift(log_std)
+    error = error - log_std.exp() * shift
     assert covered(error, log_std.exp() * factor) == pytest.approx(ONE_SIGMA, abs=0.03)
 
 
 def test_it_starts_as_the_factor_1() -> None:
-    ones = Recalibration()(torch.linspace(-5, 5, 10).double(), torch.linspace(-5, 5, 10).double())
-    assert ones.tolist() == [1.0] * 10
-    assert not bool(Recalibration().shift(torch.linspace(-5, 5, 10).double()).any())
+    somewhere = torch.linspace(-5, 5, 10, dtype=torch.float64)
+    factor, shift = Recalibration()(somewhere, somewhere)
+    assert factor.tolist() == [1.0] * 10
+    assert shift.tolist() == [0.0] * 10
 
 
 def test_the_report_of_normal_errors_says_so() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -8,12 +9,14 @@ import torch
 from torch import Tensor
 
 from mlgen.core import SubprocessGroup
+from mlgen.physics.kinematics import minkowski_product
 from mlgen.surrogates.features import PointFeatures
-from mlgen.surrogates.invariants import pair_products, pairs_of
+from mlgen.surrogates.invariants import Virtualities, pair_products, pairs_of, propagator_legs
 from tests.laws import boost_and_rotate
 from tests.surrogates.toys import GGG, MODEL, ZGG, flat_points, products
 
-Z_MASS = MODEL.mass_gev(23)
+ZGG_MASSES = [MODEL.mass_gev(pdg_id) for pdg_id in ZGG.pdg_ids[0]]
+TTGG = SubprocessGroup(name="g g > t t~ g g", pdg_ids=((21, 21, 6, -6, 21, 21),), qcd_order=4)
 
 
 def exact_product(a: Tensor, b: Tensor) -> float:
@@ -34,7 +37,7 @@ def test_collinear_products_keep_their_digits(angle: float) -> None:
     spatial = torch.tensor([[3.0, 2.0, 40.0], [7.0, 5.0 + angle, 90.0]], dtype=torch.float64)
     spatial[1] = 2.5 * spatial[0] + angle * torch.tensor([1.0, 2.0, -0.3])
     momenta = torch.cat([spatial.norm(dim=1)[:, None], spatial], dim=1)
-    found = float(pair_products(momenta[None], torch.zeros(2, dtype=torch.float64)))
+    found = float(pair_products(momenta.T[..., None], (0.0, 0.0)))
     expected = exact_product(momenta[0], momenta[1])
     assert found == pytest.approx(expected, rel=3e-15 / angle)
     plain = float(products(momenta[None])[0, 1])
@@ -45,10 +48,22 @@ def test_collinear_products_keep_their_digits(angle: float) -> None:
 
 def test_products_of_massive_legs_are_the_plain_ones() -> None:
     momenta = flat_points(ZGG, 500, seed=1)
-    masses = torch.tensor([0, 0, Z_MASS, 0, 0], dtype=torch.float64)
-    found = pair_products(momenta, masses)
-    for column, pair in enumerate(pairs_of(5)):
-        torch.testing.assert_close(found[:, column], products(momenta)[pair], rtol=1e-9, atol=0)
+    found = pair_products(momenta.permute(2, 1, 0), ZGG_MASSES)
+    for row, pair in enumerate(pairs_of(5)):
+        torch.testing.assert_close(found[row], products(momenta)[pair], rtol=1e-9, atol=0)
+
+
+def test_virtualities_are_squared_sums_of_momenta() -> None:
+    masses = [MODEL.mass_gev(pdg_id) for pdg_id in (21, 21, 6, -6, 21, 21)]
+    momenta = flat_points(TTGG, 200, seed=1)
+    sets = propagator_legs(masses)
+    assert {(0, 2), (2, 4), (0, 2, 4), (0, 4, 5)} < set(sets)
+    found = Virtualities(sets, masses)(pair_products(momenta.permute(2, 1, 0), masses))
+    for row, legs in zip(found, sets, strict=True):
+        signs = torch.tensor([-1.0 if leg < 2 else 1.0 for leg in legs], dtype=torch.float64)
+        summed = (signs[:, None] * momenta[:, legs]).sum(1)
+        expected = minkowski_product(summed, summed).abs()
+        torch.testing.assert_close(row, expected, rtol=1e-9, atol=1e-6)
 
 
 def test_features_have_mean_0_and_width_1_and_are_invariant() -> None:
@@ -69,7 +84,10 @@ def test_features_have_mean_0_and_width_1_and_are_invariant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "order"), [(ZGG, [0, 1, 2, 4, 3]), (GGG, [0, 1, 4, 2, 3]), (GGG, [1, 0, 3, 2, 4])]
+    ("group", "order"),
+    [(ZGG, [0, 1, 2, 4, 3])]
+    + [(GGG, [0, 1, *order]) for order in itertools.permutations((2, 3, 4))]
+    + [(GGG, [1, 0, 3, 2, 4])],
 )
 def test_features_do_not_depend_on_the_order_of_identical_legs(
     group: SubprocessGroup, order: list[int]
