@@ -273,6 +273,16 @@ class ResolvedAmplitude(Amplitude, Protocol):
         """Leading-colour |M|² of each flow at the given configurations: (n, n_flows) for helicity (n,), an index into `helicities`."""
 
 
+@runtime_checkable
+class PicksHelicity(ResolvedAmplitude, Protocol):
+    """One that picks a configuration for each point in less time than it takes to compute them all."""
+
+    def pick_helicity(
+        self, momenta: Tensor, alpha_s: Tensor, total: Tensor, uniform: Tensor, group: int
+    ) -> Tensor:
+        """An index into `helicities` (n,), in proportion to their values: for total = |M|² (n,) and uniform (n,) in [0, 1)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """An integrand's values at a batch of r."""

@@ -9,19 +9,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_MEAN_MOMENTUM_GEV = 500.0
 
-
-def probe_points(masses_gev: Sequence[float], n_points: int) -> Tensor:
+def probe_points(masses_gev: Sequence[float], n_points: int, momentum_gev: float = 500.0) -> Tensor:
     """Points (n_points, n_ext, 4), GeV, nowhere special, always the same; centre-of-mass frame.
 
     Args:
         masses_gev: of each leg, the two incoming ones first.
+        momentum_gev: the standard deviation of each component of the final momenta.
     """
     rng = torch.Generator().manual_seed(1)
     masses = torch.tensor(masses_gev, dtype=torch.float64)
     shape = (n_points, len(masses) - 2, 3)
-    spatial = _MEAN_MOMENTUM_GEV * torch.randn(shape, generator=rng, dtype=torch.float64)
+    spatial = momentum_gev * torch.randn(shape, generator=rng, dtype=torch.float64)
     spatial -= spatial.mean(dim=1, keepdim=True)
     energies = (spatial.square().sum(dim=2) + masses[2:].square()).sqrt()
     final = torch.cat([energies[..., None], spatial], dim=2)

@@ -8,7 +8,6 @@ leading colour flow, one at leading colour, in which the flow of an accepted eve
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -18,24 +17,20 @@ import torch
 from torch import Tensor
 
 from mlgen.amplitudes.colour_flows import leading_flows
-from mlgen.amplitudes.colour_words import colour_tags, is_coloured, leading_words, n_colour_parts
+from mlgen.amplitudes.colour_words import is_coloured, n_colour_parts
 from mlgen.amplitudes.cross_checks import cross_check
 from mlgen.amplitudes.parameters import REFERENCE_ALPHA_S, WIDTHS, named_parameters
 from mlgen.amplitudes.probe_points import measured_power, probe_points
 from mlgen.amplitudes.provider import AmplitudeRequest
 from mlgen.amplitudes.pyamplicol_artifacts import ArtifactCache, MatrixElement
 from mlgen.amplitudes.pyamplicol_generation import ALTERNATIVES
-from mlgen.amplitudes.pyamplicol_runtime import Array, Indices, ProcessRuntime, package_folder
+from mlgen.amplitudes.pyamplicol_groups import CHUNK, FullColour, LeadingColour, PyamplicolGroup
+from mlgen.amplitudes.pyamplicol_runtime import Array, ProcessRuntime, package_folder
 from mlgen.amplitudes.relabelling import Relabelling, canonical_relabelling
 from mlgen.core import AmplitudeValue, Progress, SubprocessGroup
 from mlgen.errors import MatrixElementError, UnsupportedProcess
-from mlgen.physics.kinematics import boost_back
 from mlgen.physics.model import Model, StandardModel
 from mlgen.physics.process import process_name
-
-_CHUNK = 1024
-"""Points evaluated at a time: they stay in the processor's cache, and below the 32768 numbers from
-which torch starts threads, whose waiting for each other on a busy machine cost 20 us a point."""
 
 
 def provide(request: AmplitudeRequest, progress: Progress) -> PyamplicolAmplitude:
@@ -66,10 +61,11 @@ def provide(request: AmplitudeRequest, progress: Progress) -> PyamplicolAmplitud
     for index, group in enumerate(request.groups):
         last = leading[index]
         loaded.append(
-            _Group(
+            PyamplicolGroup(
                 group=group,
                 relabelling=relabellings[index],
                 process=full[index].process,
+                masses_gev=tuple(request.model.mass_gev(p) for p in relabellings[index].pdg_ids),
                 full=cache.folder_of(full[index]),
                 leading=None if last is None else cache.folder_of(last),
                 parameters=parameters,
@@ -77,8 +73,10 @@ def provide(request: AmplitudeRequest, progress: Progress) -> PyamplicolAmplitud
         )
     amplitude = PyamplicolAmplitude(tuple(loaded))
     for index in range(len(loaded)):
-        amplitude.check_alpha_s_power(index, request.model)
-        amplitude.colour_flows(index)  # a damaged artifact is to be found now, not after a long run
+        amplitude.check_alpha_s_power(index)
+        # A damaged artifact is to be found now, not after a long run.
+        amplitude.check_helicities(index)
+        amplitude.colour_flows(index)
     return amplitude
 
 
@@ -145,71 +143,6 @@ class ArtifactChecks:
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Group:
-    """Where the matrix element of one group is found."""
-
-    group: SubprocessGroup
-    relabelling: Relabelling
-    process: str
-    """Which the group is relabelled to."""
-    full: Path
-    leading: Path | None
-    """None where there is only one leading colour flow."""
-    parameters: Mapping[str, float]
-
-    def runtime(self, artifact: Path) -> ProcessRuntime:
-        return ProcessRuntime(
-            artifact.resolve(), self.process, self.relabelling.pdg_ids, self.parameters
-        )
-
-    def in_centre_of_mass(self, momenta: Tensor) -> Iterator[Array]:
-        """The momenta (n, n_ext, 4) of the relabelled process, in chunks, incoming legs at rest."""
-        momenta = momenta.detach().double().cpu()
-        for start in range(0, len(momenta), _CHUNK):
-            yield self.relabelling.momenta(_at_rest(momenta[start : start + _CHUNK])).numpy()
-
-
-class _LeadingColour:
-    """The leading colour flows of a group, and their |M|²."""
-
-    def __init__(
-        self, group: _Group, artifact: Path, full_helicities: tuple[tuple[int, ...], ...]
-    ) -> None:
-        self._name = group.process
-        self._runtime = group.runtime(artifact)
-        words = self._runtime.colour_words
-        pdg_ids = group.relabelling.pdg_ids
-        self._kept = leading_words(words, pdg_ids, group.group.qcd_order)
-        tags = torch.tensor([colour_tags(words[index], pdg_ids) for index in self._kept])
-        self.tags = group.relabelling.colour_flows(tags)
-        index_of = {labels: i for i, labels in enumerate(self._runtime.all_helicities)}
-        self._helicity = np.array([index_of[labels] for labels in full_helicities], dtype=np.int64)
-
-    def values(self, momenta: Array, helicity: Indices) -> Array:
-        """(n, n_flows) for helicity (n,), an index into the full-colour configurations.
-
-        A configuration may vanish at leading colour only; its flows are then chosen as those
-        of the sum over helicities.
-        """
-        values = self._each_flow(momenta, self._helicity[helicity])
-        vanishing = values.sum(axis=1) == 0
-        if vanishing.any():
-            values[vanishing] = self._each_flow(momenta[vanishing], None)
-        if (values.sum(axis=1) == 0).any():
-            raise MatrixElementError(
-                f"{self._name} has no colour flow at leading colour for some of the events"
-            )
-        return values
-
-    def _each_flow(self, momenta: Array, helicity: Indices | None) -> Array:
-        columns = [
-            self._runtime.selected(momenta, helicity, np.full(len(momenta), flow))
-            for flow in self._kept
-        ]
-        return np.stack(columns, axis=1)
-
-
 @dataclass(frozen=True, slots=True)
 class PyamplicolAmplitude:
     """|M|² of the groups of a process; exact. It can be sent to other processes.
@@ -220,11 +153,11 @@ class PyamplicolAmplitude:
     only one colour flow, its value is 1.
     """
 
-    _groups: tuple[_Group, ...]
-    _full: dict[int, ProcessRuntime] = field(default_factory=dict, repr=False, compare=False)
-    _leading: dict[int, _LeadingColour] = field(default_factory=dict, repr=False, compare=False)
+    _groups: tuple[PyamplicolGroup, ...]
+    _full: dict[int, FullColour] = field(default_factory=dict, repr=False, compare=False)
+    _leading: dict[int, LeadingColour] = field(default_factory=dict, repr=False, compare=False)
 
-    def __reduce__(self) -> tuple[type[PyamplicolAmplitude], tuple[tuple[_Group, ...]]]:
+    def __reduce__(self) -> tuple[type[PyamplicolAmplitude], tuple[tuple[PyamplicolGroup, ...]]]:
         # Native handles stay in their process; a copy elsewhere loads its own when first used.
         return PyamplicolAmplitude, (self._groups,)
 
@@ -246,6 +179,17 @@ class PyamplicolAmplitude:
         parts = _tensor(values, momenta, (len(runtime.helicities),))
         return parts * self._scaling(alpha_s, group)[:, None]
 
+    def pick_helicity(
+        self, momenta: Tensor, alpha_s: Tensor, total: Tensor, uniform: Tensor, group: int
+    ) -> Tensor:
+        full, u = self._full_colour(group), uniform.double().cpu().numpy()
+        at_reference = (total.double() / self._scaling(alpha_s, group)).detach().cpu().numpy()
+        picked = [np.zeros(0, dtype=np.int64)]
+        for n, chunk in enumerate(self._groups[group].in_centre_of_mass(momenta)):
+            here = slice(n * CHUNK, (n + 1) * CHUNK)
+            picked.append(full.pick(chunk, at_reference[here], u[here]))
+        return torch.from_numpy(np.concatenate(picked)).to(momenta.device)
+
     def colour_flows(self, group: int) -> Tensor:
         leading = self._leading_colour(group)
         if leading is None:
@@ -261,13 +205,21 @@ class PyamplicolAmplitude:
             return momenta.new_ones((len(momenta), 1))
         index = helicity.cpu().numpy()
         values = [
-            leading.values(chunk, index[n * _CHUNK : (n + 1) * _CHUNK])
+            leading.values(chunk, index[n * CHUNK : (n + 1) * CHUNK])
             for n, chunk in enumerate(self._groups[group].in_centre_of_mass(momenta))
         ]
         parts = _tensor(values, momenta, (len(leading.tags),))
         return parts * self._scaling(alpha_s, group)[:, None]
 
-    def check_alpha_s_power(self, group: int, model: Model) -> None:
+    def check_helicities(self, group: int) -> None:
+        """See that the helicities sum to |M|², one by one.
+
+        Raises:
+            MatrixElementError: they do not.
+        """
+        _ = self._full_colour(group).usual_order
+
+    def check_alpha_s_power(self, group: int) -> None:
         """Compare the power of alpha_s, at one point for three couplings, with the group's.
 
         Raises:
@@ -277,8 +229,7 @@ class PyamplicolAmplitude:
         asked, runtime = self._groups[group], self._full_runtime(group)
         if "aS" not in asked.parameters:
             return
-        pdg_ids = asked.relabelling.pdg_ids
-        point = probe_points([model.mass_gev(pdg) for pdg in pdg_ids], 1).numpy()
+        point = probe_points(asked.masses_gev, 1).numpy()
         values = []
         try:
             for factor in (1, 2, 4):
@@ -304,37 +255,25 @@ class PyamplicolAmplitude:
             )
 
     def _full_runtime(self, group: int) -> ProcessRuntime:
+        return self._full_colour(group).runtime
+
+    def _full_colour(self, group: int) -> FullColour:
         if group not in self._full:
-            self._full[group] = self._groups[group].runtime(self._groups[group].full)
+            self._full[group] = FullColour(self._groups[group])
         return self._full[group]
 
-    def _leading_colour(self, group: int) -> _LeadingColour | None:
+    def _leading_colour(self, group: int) -> LeadingColour | None:
         artifact = self._groups[group].leading
         if artifact is None:
             return None
         if group not in self._leading:
             helicities = self._full_runtime(group).helicities
-            self._leading[group] = _LeadingColour(self._groups[group], artifact, helicities)
+            self._leading[group] = LeadingColour(self._groups[group], artifact, helicities)
         return self._leading[group]
 
     def _scaling(self, alpha_s: Tensor, group: int) -> Tensor:
         """|M|² at alpha_s (n,) over that at the reference: its power."""
         return (alpha_s.double() / REFERENCE_ALPHA_S) ** self._groups[group].group.qcd_order
-
-
-def _at_rest(momenta: Tensor) -> Tensor:
-    """The momenta (n, n_ext, 4) in the rest frame of the two incoming legs."""
-    total = momenta[:, 0] + momenta[:, 1]
-    if bool(total[:, 1:3].any()):
-        return boost_back(momenta, total[:, None])
-    # Along the beam, as events come: a quarter of the time.
-    energy, pz = total[:, None, 0], total[:, None, 3]
-    mass = ((energy - pz) * (energy + pz)).sqrt()
-    gamma, gamma_beta = energy / mass, pz / mass
-    boosted = momenta.clone()
-    boosted[..., 0] = gamma * momenta[..., 0] - gamma_beta * momenta[..., 3]
-    boosted[..., 3] = gamma * momenta[..., 3] - gamma_beta * momenta[..., 0]
-    return boosted
 
 
 def _tensor(chunks: list[Array], like: Tensor, shape: tuple[int, ...]) -> Tensor:

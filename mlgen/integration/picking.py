@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mlgen.core import EventBatch, PhaseSpacePoints, ResolvedAmplitude, RunningCoupling
+from mlgen.core import (
+    EventBatch,
+    PhaseSpacePoints,
+    PicksHelicity,
+    ResolvedAmplitude,
+    RunningCoupling,
+)
 from mlgen.events.record import Picks, assemble
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.physics.model import Model
@@ -25,7 +31,11 @@ class EventPicker:
     """What the further weights of each event are."""
 
     def __call__(
-        self, points: PhaseSpacePoints, weight: Tensor, rng: torch.Generator
+        self,
+        points: PhaseSpacePoints,
+        weight: Tensor,
+        rng: torch.Generator,
+        squared: Tensor | None = None,
     ) -> EventBatch:
         """The events of accepted points, in their order.
 
@@ -37,11 +47,16 @@ class EventPicker:
         Args:
             points: n accepted points.
             weight: (n,), relative or in pb: see `EventBatch.weight`.
+            squared: (n,), the exact |M|² of the points; computed where it is needed and None.
+
+        Raises:
+            MatrixElementError: the helicities of a point do not sum to its |M|².
         """
         batches, indices = [], []
         for channel in torch.unique(points.channel).tolist():
             at = (points.channel == channel).nonzero()[:, 0]
-            batches.append(self._of_channel(channel, points.select(at), weight[at], rng))
+            known = None if squared is None else squared[at]
+            batches.append(self._of_channel(channel, points.select(at), weight[at], rng, known))
             indices.append(at)
         if not batches:
             n_variations = len(self.reweighting.variations)
@@ -49,7 +64,12 @@ class EventPicker:
         return EventBatch.concatenate(batches).select(torch.cat(indices).argsort())
 
     def _of_channel(
-        self, index: int, points: PhaseSpacePoints, weight: Tensor, rng: torch.Generator
+        self,
+        index: int,
+        points: PhaseSpacePoints,
+        weight: Tensor,
+        rng: torch.Generator,
+        squared: Tensor | None,
     ) -> EventBatch:
         channel = self.integrand.phase_space.channels[index]
         group = self.integrand.groups[channel.group]
@@ -59,7 +79,7 @@ class EventPicker:
         alpha_s = coupling(mu_r.square())
         momenta, amplitude = points.momenta, self.amplitude
         flavour = _pick(self.integrand.flavour_weights(points, channel.group), rng)
-        helicity = _pick(amplitude.helicity_values(momenta, alpha_s, channel.group), rng)
+        helicity = _pick_helicity(amplitude, momenta, alpha_s, squared, channel.group, rng)
         flow = _pick(amplitude.colour_flow_values(momenta, alpha_s, helicity, channel.group), rng)
         ratios = self.reweighting.ratios(group, flavour, points.x, scales, coupling)
         picks = Picks(
@@ -80,6 +100,22 @@ class EventPicker:
             self.model.alpha_em,
             channel.resonances,
         )
+
+
+def _pick_helicity(
+    amplitude: ResolvedAmplitude,
+    momenta: Tensor,
+    alpha_s: Tensor,
+    squared: Tensor | None,
+    group: int,
+    rng: torch.Generator,
+) -> Tensor:
+    """An index into the configurations of the group for each point: (n,)."""
+    if not isinstance(amplitude, PicksHelicity):
+        return _pick(amplitude.helicity_values(momenta, alpha_s, group), rng)
+    total = amplitude(momenta, alpha_s, group).value if squared is None else squared
+    uniform = torch.rand(len(momenta), generator=rng, dtype=torch.float64).to(momenta.device)
+    return amplitude.pick_helicity(momenta, alpha_s, total, uniform, group)
 
 
 def _pick(values: Tensor, rng: torch.Generator) -> Tensor:

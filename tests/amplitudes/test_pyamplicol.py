@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,7 +19,8 @@ from mlgen.amplitudes.pyamplicol import ArtifactChecks, PyamplicolAmplitude, pro
 from mlgen.amplitudes.pyamplicol_artifacts import ArtifactCache, MatrixElement, folder_digest
 from mlgen.amplitudes.pyamplicol_runtime import Array, ProcessRuntime
 from mlgen.cards import ModelCard
-from mlgen.core import SubprocessGroup
+from mlgen.core import PicksHelicity, SubprocessGroup, random_stream
+from mlgen.errors import MatrixElementError
 from mlgen.physics.kinematics import boost, boost_back
 from mlgen.physics.model import StandardModel
 from mlgen.physics.ufo import UfoModel
@@ -41,7 +41,7 @@ from tests.amplitudes.pyamplicol_requests import (
     request,
 )
 from tests.amplitudes.user_functions import invariants
-from tests.laws import check_amplitude_is_lorentz_invariant
+from tests.laws import check_amplitude_is_lorentz_invariant, check_frequencies
 
 
 @pytest.fixture(scope="module")
@@ -326,18 +326,69 @@ def test_a_configuration_that_vanishes_at_leading_colour_takes_the_flows_of_the_
     momenta = group_points(GG)[:3]
     helicity = torch.tensor([0, 1, 2])
     before = amplitude.colour_flow_values(momenta, alpha_s(momenta), helicity, GG)
-    selected = ProcessRuntime.selected
+    by_flow = ProcessRuntime.by_flow
+    asked: list[int | None] = []
 
-    def vanishing(self: ProcessRuntime, momenta: Any, helicity: Any, flow: Any) -> Any:
-        values = selected(self, momenta, helicity, flow)
-        if helicity is not None:
-            values[1] = 0
+    def vanishes(self: ProcessRuntime, momenta: Array, helicity: int | None) -> Array:
+        values = by_flow(self, momenta, helicity)
+        if len(asked) == 1:
+            values = 0 * values
+        asked.append(helicity)
         return values
 
-    monkeypatch.setattr(ProcessRuntime, "selected", vanishing)
+    monkeypatch.setattr(ProcessRuntime, "by_flow", vanishes)
     after = amplitude.colour_flow_values(momenta, alpha_s(momenta), helicity, GG)
     torch.testing.assert_close(after[[0, 2]], before[[0, 2]])
     assert bool((after[1] > before[1]).all())
+
+
+@pytest.mark.parametrize("group", [UUX, GU, GUX, GG])
+def test_helicities_are_picked_in_proportion_to_their_values(
+    amplitude: PyamplicolAmplitude, group: int
+) -> None:
+    assert isinstance(amplitude, PicksHelicity)
+    momenta = group_points(group)[:1].expand(20_000, -1, -1)
+    coupling = alpha_s(momenta, 0.13)
+    total = amplitude(momenta, coupling, group).value
+    uniform = torch.rand(len(momenta), generator=random_stream(1, "picked", 0), dtype=torch.float64)
+    picked = amplitude.pick_helicity(momenta, coupling, total, uniform, group)
+    shares = amplitude.helicity_values(momenta[:1], coupling[:1], group)[0]
+    rare = shares * len(momenta) < 5 * shares.sum()
+
+    def joined(values: Tensor) -> Tensor:
+        """With what is too rare to tell in the first of the others."""
+        return values[~rare].index_add(0, torch.tensor([0]), values[rare].sum()[None])
+
+    counts = joined(picked.bincount(minlength=len(shares)))
+    check_frequencies(counts, joined(shares))
+    with pytest.raises(AssertionError, match="chi2"):
+        check_frequencies(counts, joined(shares).roll(1))
+    for i in range(20):
+        one = slice(i, i + 1)
+        alone = amplitude.pick_helicity(
+            momenta[one], coupling[one], total[one], uniform[one], group
+        )
+        assert torch.equal(alone, picked[one])
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1])
+def test_helicities_of_another_total_are_refused(
+    amplitude: PyamplicolAmplitude, factor: float
+) -> None:
+    momenta = group_points(GG)[:1].expand(1000, -1, -1)
+    total = factor * amplitude(momenta, alpha_s(momenta), GG).value
+    uniform = torch.rand(len(momenta), generator=random_stream(1, "picked", 1), dtype=torch.float64)
+    with pytest.raises(MatrixElementError, match=r"^helicities of g g > g t t~: .*their sum"):
+        amplitude.pick_helicity(momenta, alpha_s(momenta), total, uniform, GG)
+
+
+def test_helicities_that_one_by_one_are_others_are_found_when_an_artifact_is_loaded(
+    artifact_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_helicity = ProcessRuntime.one_helicity
+    monkeypatch.setattr(ProcessRuntime, "one_helicity", lambda *asked: 1.01 * one_helicity(*asked))
+    with pytest.raises(MatrixElementError, match="one by one"):
+        provide(request(artifact_cache, GROUPS[:1]), RecordedProgress())
 
 
 def test_no_points_give_no_values(amplitude: PyamplicolAmplitude) -> None:
@@ -348,6 +399,7 @@ def test_no_points_give_no_values(amplitude: PyamplicolAmplitude) -> None:
     assert amplitude.helicity_values(nothing, none, GG).shape == (0, 32)
     no_index = torch.zeros(0, dtype=torch.int64)
     assert amplitude.colour_flow_values(nothing, none, no_index, GG).shape == (0, 6)
+    assert torch.equal(amplitude.pick_helicity(nothing, none, none, none, GG), no_index)
 
 
 def test_a_large_batch_is_its_points_one_by_one(amplitude: PyamplicolAmplitude) -> None:

@@ -101,7 +101,7 @@ def test_another_power_of_alpha_s_than_the_groups_is_refused(
         ProcessRuntime, "totals", lambda self, momenta: 0 * totals(self, momenta) + 1
     )
     with pytest.raises(MatrixElementError, match=r"alpha_s\^0: expected alpha_s\^1"):
-        amplitude.check_alpha_s_power(UUX, StandardModel())
+        amplitude.check_alpha_s_power(UUX)
 
 
 def test_a_missing_extra_names_the_way_round(

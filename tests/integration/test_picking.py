@@ -133,6 +133,51 @@ def test_the_colour_flow_is_picked_given_the_helicities() -> None:
         check_frequencies(flow[mask].bincount(minlength=3), torch.tensor(shares))
 
 
+class PicksItself(ThreeFlows):
+    """The same, which picks its helicities itself, and counts how often |M|² was asked for."""
+
+    def __init__(self) -> None:
+        self.n_values = 0
+        self.totals: list[float] = []
+
+    def __call__(self, momenta: Tensor, alpha_s: Tensor, group: int) -> AmplitudeValue:
+        self.n_values += len(momenta)
+        return super().__call__(momenta, alpha_s, group)
+
+    def helicity_values(self, momenta: Tensor, alpha_s: Tensor, group: int) -> Tensor:
+        raise AssertionError("expected to be asked for a pick")
+
+    def pick_helicity(
+        self, momenta: Tensor, alpha_s: Tensor, total: Tensor, uniform: Tensor, group: int
+    ) -> Tensor:
+        self.totals += total.tolist()
+        return (uniform > 0.2).long()
+
+
+def test_an_amplitude_that_picks_helicities_itself_is_let() -> None:
+    points = copies_of_a_point(0, mirrored=False)
+    amplitude = PicksItself()
+    minus = picked(points, amplitude).spin[:, 0] < 0
+    check_frequencies(torch.tensor([int((~minus).sum()), int(minus.sum())]), torch.tensor([1.0, 4]))
+    assert amplitude.n_values == N
+    assert amplitude.totals == [1.0] * N
+
+
+def test_the_matrix_element_of_accepted_points_is_not_computed_again_where_it_is_known() -> None:
+    integrand = process("pp_to_eej").integrand
+    rng = random_stream(5, "picking", 0)
+    r = torch.rand(500, integrand.n_dim + integrand.n_flat, generator=rng, dtype=torch.float64)
+    evaluation = integrand(r, torch.arange(500) % 6)
+    points = evaluation.points.select(evaluation.value > 0)
+    amplitude = PicksItself()
+    pick = replace(process("pp_to_eej").picker, amplitude=amplitude)
+    squared = torch.arange(1.0, 1 + len(points), dtype=torch.float64)
+    pick(points, torch.ones_like(squared), rng, squared)
+    assert amplitude.n_values == 0
+    # By channels, and in the order of the points within each.
+    assert amplitude.totals == squared[points.channel.argsort(stable=True)].tolist()
+
+
 def test_events_keep_the_order_of_their_points() -> None:
     integrand = process("pp_to_eej").integrand
     rng = random_stream(5, "picking", 0)
