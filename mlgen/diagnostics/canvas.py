@@ -72,12 +72,14 @@ def panel() -> Iterator[tuple[Figure, Axes]]:
 
 
 @contextmanager
-def ratio_panels() -> Iterator[tuple[Figure, Axes, Axes]]:
-    """A figure of a plot and a lower one below it, with the x axis in common."""
+def ratio_panels(
+    height_ratios: tuple[float, float] = (2.6, 1),
+) -> Iterator[tuple[Figure, Axes, Axes]]:
+    """A figure of a plot and another one below it, with the x axis in common."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(4.6, 4.3))
         figure.subplots_adjust(**_MARGINS, bottom=0.12, top=0.92, hspace=0.09)
-        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, 1))
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=height_ratios)
         yield figure, top, bottom
 
 
@@ -118,9 +120,9 @@ def band(
     )  # fmt: skip
 
 
-def legend_above(axes: Axes) -> None:
-    """A legend in the space above the plot."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4)
+def legend_above(axes: Axes, **spacing: float) -> None:
+    """A legend in the space above the plot, with the style's spacing but for what is given."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, **spacing)
 
 
 def _place_labels(figure: Figure, axes: Axes) -> None:
