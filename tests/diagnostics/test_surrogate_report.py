@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from mlgen.diagnostics.rounding import with_error
 from mlgen.diagnostics.surrogate_report import render_surrogate_report
-from mlgen.surrogates.accuracy import NEAR_CUTS, STATISTICAL
+from mlgen.surrogates.accuracy import NEAR_CUTS, STATISTICAL, TOTAL
 from mlgen.surrogates.record import SurrogateRecord, TwoStageRecord
 from tests.surrogates.records import known_group, known_record, known_region
 
@@ -58,7 +59,7 @@ def test_the_page_has_the_numbers_of_the_record(html: str, record: SurrogateReco
     for region in group.regions.values():
         assert f"{region.n:,} {100 * region.precise_share:.1f} " in text
         for of in region.pulls.values():
-            assert f"{of.width:.2f}"[:-1] in text
+            assert with_error(of.width, of.width_error) in text
     assert 'name = "gg_to_ttgg"'.replace('"', "&#34;") in text
 
 
@@ -94,7 +95,8 @@ def test_several_groups_have_a_section_each(record: SurrogateRecord) -> None:
     # The tiles are of the worst one.
     tiles = text[: text.index("u u~ &gt; z g g g Learned")]
     assert f"{100 * bad.regions['all'].precise_share:.1f}%" in tiles
-    assert f"{bad.regions['all'].pull_width:.2f}" in tiles
+    of = bad.regions["all"].pulls[TOTAL]
+    assert f"pull width {with_error(of.width, of.width_error)}" in tiles
 
 
 def test_uncertainties_that_are_wrong_are_marked(record: SurrogateRecord) -> None:
