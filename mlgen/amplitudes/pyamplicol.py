@@ -8,6 +8,7 @@ leading colour flow, one at leading colour, in which the flow of an accepted eve
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -182,13 +183,11 @@ class PyamplicolAmplitude:
     def pick_helicity(
         self, momenta: Tensor, alpha_s: Tensor, total: Tensor, uniform: Tensor, group: int
     ) -> Tensor:
-        full, u = self._full_colour(group), uniform.double().cpu().numpy()
+        at_rest = _joined(self._groups[group].in_centre_of_mass(momenta), momenta.shape[1:])
         at_reference = (total.double() / self._scaling(alpha_s, group)).detach().cpu().numpy()
-        picked = [np.zeros(0, dtype=np.int64)]
-        for n, chunk in enumerate(self._groups[group].in_centre_of_mass(momenta)):
-            here = slice(n * CHUNK, (n + 1) * CHUNK)
-            picked.append(full.pick(chunk, at_reference[here], u[here]))
-        return torch.from_numpy(np.concatenate(picked)).to(momenta.device)
+        uniforms = uniform.double().cpu().numpy()
+        picked = self._full_colour(group).pick(at_rest, at_reference, uniforms)
+        return torch.from_numpy(picked).to(momenta.device)
 
     def colour_flows(self, group: int) -> Tensor:
         leading = self._leading_colour(group)
@@ -276,6 +275,10 @@ class PyamplicolAmplitude:
         return (alpha_s.double() / REFERENCE_ALPHA_S) ** self._groups[group].group.qcd_order
 
 
-def _tensor(chunks: list[Array], like: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _tensor(chunks: Iterable[Array], like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The chunks joined, each (n_chunk, *shape), on the device of `like`."""
-    return torch.from_numpy(np.concatenate([np.zeros((0, *shape)), *chunks])).to(like.device)
+    return torch.from_numpy(_joined(chunks, shape)).to(like.device)
+
+
+def _joined(chunks: Iterable[Array], shape: tuple[int, ...]) -> Array:
+    return np.concatenate([np.zeros((0, *shape)), *chunks])
