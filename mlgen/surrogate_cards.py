@@ -15,12 +15,16 @@ class SurrogateCard:
 
     method: str = "gaussian"
     """How the uncertainty is learned: `gaussian`, `mixture`, `bayesian`, `repulsive` (an ensemble) or `evidential`."""
+    network: Literal["mlp", "lgatr"] = "mlp"
+    """`mlp` sees invariants; `lgatr` is a Lorentz-equivariant transformer that sees momenta, for those with a GPU (`mlgen-hep[lgatr]`)."""
+    variational: Literal["last", "all"] = "last"
+    """The layers of a Bayesian network whose weights are distributions."""
     n_hidden: int = 128
-    """The width of a layer."""
+    """The width of a layer; for `lgatr` a multiple of 16."""
     n_layers: int = 3
-    """Hidden layers."""
+    """Hidden layers; for `lgatr` its blocks."""
     n_members: int = 4
-    """Networks of an ensemble, samples of a Bayesian network, components of a mixture."""
+    """Networks of an ensemble, components of a mixture."""
     n_steps: int = 12_000
     """Optimizer steps."""
     max_cpu_s: float = math.inf
@@ -46,6 +50,12 @@ class SurrogateCard:
         for key in counts:
             value = getattr(self, key)
             require(value >= 1, f"surrogate.{key}", value, "at least 1")
+        if self.network == "lgatr":
+            wanted = "a multiple of 16 with surrogate.network = 'lgatr'"
+            require(self.n_hidden % 16 == 0, "surrogate.n_hidden", self.n_hidden, wanted)
+            is_mlp_alone = self.method == "bayesian" and self.variational == "all"
+            wanted = "'last' with surrogate.network = 'lgatr'"
+            require(not is_mlp_alone, "surrogate.variational", self.variational, wanted)
         rate, limit = self.learning_rate, self.max_cpu_s
         require(0 < rate < math.inf, "surrogate.learning_rate", rate, "a positive number")
         require(limit > 0, "surrogate.max_cpu_s", limit, "a positive number, or inf")

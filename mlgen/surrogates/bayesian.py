@@ -6,10 +6,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mlgen.surrogates.method import Method, Prediction, bounded, gaussian_loss
-from mlgen.surrogates.networks import ParallelMlp
+from mlgen.surrogates.networks import Inputs, affine, silu, start_network
 from mlgen.surrogates.settings import SurrogateSettings
 
 PRIOR_STD = 1.0
@@ -29,11 +28,10 @@ class BayesianLastLayer(Method):
     needs no samples.
     """
 
-    def __init__(self, n_features: int, settings: SurrogateSettings, rng: torch.Generator) -> None:
+    def __init__(self, inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> None:
         super().__init__()
         n_hidden = settings.n_hidden
-        widths = [n_features, *[n_hidden] * (settings.n_layers - 1), n_hidden]
-        self.network = ParallelMlp(widths, 1, rng, last_scale=1.0)
+        self.network = start_network(inputs, settings, n_hidden, rng, is_hidden=True)
         self.last = nn.Parameter(0.1 * torch.randn(n_hidden + 1, 2, generator=rng) / n_hidden**0.5)
         # ln of the diagonal, and below it the elements, of the Cholesky factor of S.
         self.factor = nn.Parameter(math.log(FIRST_STD) * torch.eye(n_hidden + 1))
@@ -56,9 +54,10 @@ class BayesianLastLayer(Method):
 
     def _moments(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mean, ln std and the variance of the mean, (n,) each."""
-        hidden = F.pad(F.silu(self.network(features)[0]), (0, 1), value=1.0)
-        mean, log_std = (hidden @ self.last).unbind(1)
-        return mean, bounded(log_std), (hidden @ self._cholesky()).square().sum(1)
+        hidden = silu(self.network(features)[0]).T
+        # The last row of both matrices is that of the bias.
+        mean, log_std = affine(self.last, hidden).unbind(0)
+        return mean, bounded(log_std), affine(self._cholesky(), hidden).square().sum(0)
 
     def _cholesky(self) -> Tensor:
         return self.factor.tril(-1) + self.factor.diagonal().exp().diag()

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mlgen.surrogates.method import Method, Prediction, bounded
-from mlgen.surrogates.networks import ParallelMlp
+from mlgen.surrogates.networks import Inputs, start_network
 from mlgen.surrogates.settings import SurrogateSettings
 
 REGULARISATION = 0.01
@@ -24,10 +24,9 @@ class Evidential(Method):
     that only both parts together mean what they say; the regularisation tells them apart.
     """
 
-    def __init__(self, n_features: int, settings: SurrogateSettings, rng: torch.Generator) -> None:
+    def __init__(self, inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> None:
         super().__init__()
-        widths = [n_features, *[settings.n_hidden] * settings.n_layers, 4]
-        self.network = ParallelMlp(widths, 1, rng)
+        self.network = start_network(inputs, settings, 4, rng)
 
     def loss(self, features: Tensor, target: Tensor, n_training: int) -> Tensor:
         mean, nu, alpha, beta = self._evidence(features)

@@ -14,6 +14,8 @@ from mlgen.surrogates.calibration import LEAST_STD, Recalibration
 from mlgen.surrogates.domain import TrainingDomain
 from mlgen.surrogates.features import PointFeatures
 from mlgen.surrogates.methods import start_method
+from mlgen.surrogates.momentum_columns import MomentumColumns
+from mlgen.surrogates.networks import Inputs
 from mlgen.surrogates.sample import AmplitudeSample
 from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.training import TILE, TrainingRecord, TrainingSet, train
@@ -65,7 +67,13 @@ class GroupSurrogate(nn.Module):
         """
         super().__init__()
         self.features = PointFeatures(group, model)
-        self.method = start_method(self.features.n_features, settings, rng or torch.Generator())
+        self.columns: MomentumColumns | None = None
+        if settings.network == "lgatr":
+            self.columns = MomentumColumns(group)
+            self.inputs = self.columns.inputs
+        else:
+            self.inputs = Inputs(self.features.n_features)
+        self.method = start_method(self.inputs, settings, rng or torch.Generator())
         self.recalibration = Recalibration()
         self.domain = TrainingDomain(self.features.n_features)
         self.register_buffer("target_mean", torch.zeros((), dtype=torch.float64))
@@ -75,7 +83,7 @@ class GroupSurrogate(nn.Module):
     def forward(self, momenta: Tensor) -> LogPrediction:
         """The prediction at momenta (n, n_ext, 4), float64, GeV."""
         features, log_ansatz = self.features(momenta)
-        prediction = self.method(features)
+        prediction = self.method(self.seen(momenta, features))
         log_value = prediction.mean.double() * self.target_scale + self.target_mean + log_ansatz
         systematic = prediction.systematic.double() * self.target_scale
         statistical = prediction.statistical.double() * self.target_scale
@@ -86,6 +94,13 @@ class GroupSurrogate(nn.Module):
         log_value = log_value - std * shift
         is_covered = self.domain(features) & (std * factor <= self.largest_std)
         return LogPrediction(log_value, factor * systematic, factor * statistical, is_covered)
+
+    def seen(self, momenta: Tensor, features: Tensor) -> Tensor:
+        """What the networks see of points: (n, inputs.n_columns), float32."""
+        if self.columns is None:
+            return features
+        columns: Tensor = self.columns(momenta, features)
+        return columns
 
     @torch.no_grad()
     def predict(self, momenta: Tensor) -> LogPrediction:
@@ -127,8 +142,7 @@ def train_group(
     # A constant has nothing to be scaled with.
     surrogate.target_scale = spread.clamp(min=1e-9)
     surrogate.domain.fit(features)
-    sets = [_standardised(surrogate, features, log_ratio)]
-    sets.append(_standardised(surrogate, *_features_and_ratio(surrogate, validation)))
+    sets = [_training_set(surrogate, part) for part in (training, validation)]
     record = train(surrogate.method, sets[0], sets[1], settings, seed, progress)
     recalibrate(surrogate, calibration)
     return surrogate, record
@@ -153,6 +167,9 @@ def _features_and_ratio(
     return features, sample.value.log() - log_ansatz
 
 
-def _standardised(surrogate: GroupSurrogate, features: Tensor, log_ratio: Tensor) -> TrainingSet:
+def _training_set(surrogate: GroupSurrogate, sample: AmplitudeSample) -> TrainingSet:
+    """What the networks see of a sample, and what they are to say of it."""
+    features, log_ratio = _features_and_ratio(surrogate, sample)
     target = (log_ratio - surrogate.target_mean) / surrogate.target_scale
-    return TrainingSet(features=features, target=target.float())
+    seen = surrogate.seen(sample.momenta, features)
+    return TrainingSet(features=seen.contiguous(), target=target.float())

@@ -27,14 +27,14 @@ class Method(nn.Module, ABC):
         """What training minimises, a scalar.
 
         Args:
-            features: (n, n_features), a batch.
+            features: (n, n_columns), a batch of what the networks see.
             target: (n,).
             n_training: the size of the training sample that the batch is from.
         """
 
     @abstractmethod
     def forward(self, features: Tensor) -> Prediction:
-        """The prediction at features (n, n_features)."""
+        """The prediction at features (n, n_columns)."""
 
 
 LOG_STD_RANGE = (-15.0, 5.0)

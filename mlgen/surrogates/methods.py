@@ -12,14 +12,22 @@ from mlgen.surrogates.evidential import Evidential
 from mlgen.surrogates.gaussian import Gaussian
 from mlgen.surrogates.method import Method
 from mlgen.surrogates.mixture import GaussianMixture
+from mlgen.surrogates.networks import Inputs
 from mlgen.surrogates.repulsive import RepulsiveEnsemble
 from mlgen.surrogates.settings import SurrogateSettings
+from mlgen.surrogates.variational import BayesianNetwork
 
-MethodFactory = Callable[[int, SurrogateSettings, torch.Generator], Method]
-"""Starts a method for so many features, with the randomness of its first weights."""
+MethodFactory = Callable[[Inputs, SurrogateSettings, torch.Generator], Method]
+"""Starts a method for what networks see, with the randomness of its first weights."""
+
+
+def _bayesian(inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> Method:
+    layers = {"last": BayesianLastLayer, "all": BayesianNetwork}
+    return layers[settings.variational](inputs, settings, rng)
+
 
 METHODS: Mapping[str, MethodFactory] = {
-    "bayesian": BayesianLastLayer,
+    "bayesian": _bayesian,
     "evidential": Evidential,
     "gaussian": Gaussian,
     "mixture": GaussianMixture,
@@ -27,13 +35,14 @@ METHODS: Mapping[str, MethodFactory] = {
 }
 
 
-def start_method(n_features: int, settings: SurrogateSettings, rng: torch.Generator) -> Method:
+def start_method(inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> Method:
     """The method that settings name, as yet untrained.
 
     Raises:
         CardError: no such method.
+        MissingExtra: lgatr is not installed.
     """
     if settings.method not in METHODS:
         known = ", ".join(sorted(METHODS))
         raise CardError(f"surrogate.method = {settings.method!r}: expected one of {known}")
-    return METHODS[settings.method](n_features, settings, rng)
+    return METHODS[settings.method](inputs, settings, rng)

@@ -1,18 +1,65 @@
-"""Several small networks of one shape, evaluated together."""
+"""The networks behind all methods: from what is seen of a point to hidden outputs."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mlgen.surrogates.settings import SurrogateSettings
 
-class ParallelMlp(nn.Module):
-    """`n_members` perceptrons with SiLU, each with its own weights, as one batched matrix product.
+
+class Inputs(NamedTuple):
+    """What networks are given of each point."""
+
+    n_columns: int
+    kinds: tuple[int, ...] = ()
+    """Of each leg, where the columns are those of `MomentumColumns`; alike for identical legs."""
+
+
+class Network(nn.Module, ABC):
+    """`n_members` networks of one shape, each with its own weights."""
+
+    n_members: int
+
+    @abstractmethod
+    def forward(self, columns: Tensor) -> Tensor:
+        """The outputs (n_members, n, n_out) at points (n, n_columns), float32, the same for each member."""
+
+
+def start_network(
+    inputs: Inputs,
+    settings: SurrogateSettings,
+    n_out: int,
+    rng: torch.Generator,
+    n_members: int = 1,
+    is_hidden: bool = False,
+) -> Network:
+    """The networks that settings name, at random.
+
+    Args:
+        is_hidden: outputs are those of the last hidden layer, before its activation; others start small.
+
+    Raises:
+        MissingExtra: lgatr is not installed.
+    """
+    last_scale = 1.0 if is_hidden else 0.1
+    if settings.network == "lgatr":
+        from mlgen.surrogates.lgatr_network import LgatrNetwork
+
+        return LgatrNetwork(inputs, settings, n_out, rng, n_members, last_scale)
+    widths = [inputs.n_columns, *[settings.n_hidden] * (settings.n_layers - is_hidden), n_out]
+    return ParallelMlp(widths, n_members, rng, last_scale)
+
+
+class ParallelMlp(Network):
+    """Perceptrons with SiLU, as one batched matrix product.
 
     A layer is one tensor (n_members, n_in + 1, n_out), its biases the last row, so that an optimizer
     which knows matrices sees all of it.
@@ -38,32 +85,41 @@ class ParallelMlp(nn.Module):
         with torch.no_grad():
             self.layers[-1].mul_(last_scale)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """The outputs (n_members, n, n_out) at features (n, n_in), the same for each member."""
+    def forward(self, columns: Tensor) -> Tensor:
         if torch.is_grad_enabled():
-            return self._all_at_once(features)
-        return torch.stack([self._member(features, k) for k in range(self.n_members)])
+            return self._all_at_once(columns)
+        # Points along memory in both cases.
+        if self.n_members == 1:
+            return self._member(columns, 0)[None].mT
+        return torch.stack([self._member(columns, k) for k in range(self.n_members)]).mT
 
-    def _all_at_once(self, features: Tensor) -> Tensor:
-        hidden = features.expand(self.n_members, -1, -1)
-        *inner, last = self.layers
-        for layer in inner:
-            hidden = F.silu(affine(hidden, layer))
-        return affine(hidden, last)
+    def _all_at_once(self, columns: Tensor) -> Tensor:
+        hidden = columns.expand(self.n_members, -1, -1)
+        for index, layer in enumerate(self.layers):
+            if index > 0:
+                hidden = silu(hidden)
+            hidden = torch.baddbmm(layer[:, -1:], hidden, layer[:, :-1])
+        return hidden
 
-    def _member(self, features: Tensor, member: int) -> Tensor:
-        """The outputs (n, n_out) of one member.
+    def _member(self, columns: Tensor, member: int) -> Tensor:
+        """The outputs (n_out, n) of one member.
 
         One after the other, in place and with points along memory, members stay in a processor's
         cache: four of width 128 take half the time, in tiles of 4096 points.
         """
-        hidden = features.T
-        *inner, last = (layer[member] for layer in self.layers)
-        for layer in inner:
-            hidden = F.silu(torch.addmm(layer[-1:].T, layer[:-1].T, hidden), inplace=True)
-        return torch.addmm(last[-1:].T, last[:-1].T, hidden).T
+        hidden = columns.T
+        for index, layer in enumerate(self.layers):
+            if index > 0:
+                hidden = silu(hidden)
+            hidden = affine(layer[member], hidden)
+        return hidden
 
 
-def affine(hidden: Tensor, layer: Tensor) -> Tensor:
-    """(n_members, n, n_out) from (n_members, n, n_in) and a layer, its biases in the last row."""
-    return torch.baddbmm(layer[:, -1:], hidden, layer[:, :-1])
+def affine(layer: Tensor, hidden: Tensor) -> Tensor:
+    """(n_out, n) from a layer (n_in + 1, n_out), its biases in the last row, and (n_in, n)."""
+    return torch.addmm(layer[-1:].T, layer[:-1].T, hidden)
+
+
+def silu(numbers: Tensor) -> Tensor:
+    """x / (1 + exp(-x)), in place of the numbers where no gradient asks for them."""
+    return F.silu(numbers, inplace=not torch.is_grad_enabled())

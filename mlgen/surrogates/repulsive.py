@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mlgen.surrogates.method import Method, Prediction, bounded, gaussian_loss
-from mlgen.surrogates.networks import ParallelMlp
+from mlgen.surrogates.networks import Inputs, start_network
 from mlgen.surrogates.settings import SurrogateSettings
 
 
@@ -22,10 +22,9 @@ class RepulsiveEnsemble(Method):
     systematic one is the root mean square of their own standard deviations.
     """
 
-    def __init__(self, n_features: int, settings: SurrogateSettings, rng: torch.Generator) -> None:
+    def __init__(self, inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> None:
         super().__init__()
-        widths = [n_features, *[settings.n_hidden] * settings.n_layers, 2]
-        self.network = ParallelMlp(widths, settings.n_members, rng)
+        self.network = start_network(inputs, settings, 2, rng, settings.n_members)
 
     def loss(self, features: Tensor, target: Tensor, n_training: int) -> Tensor:
         mean, log_std = self.network(features).unbind(2)

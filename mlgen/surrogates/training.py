@@ -33,7 +33,7 @@ class TrainingSet:
     """What a network sees, and what it is to say of it."""
 
     features: Tensor
-    """(n, n_features), float32."""
+    """(n, n_columns), float32."""
     target: Tensor
     """(n,), float32, standardised."""
 

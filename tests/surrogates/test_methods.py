@@ -15,6 +15,7 @@ from mlgen.surrogates.evidential import evidential_loss
 from mlgen.surrogates.method import gaussian_loss
 from mlgen.surrogates.methods import METHODS, start_method
 from mlgen.surrogates.mixture import GaussianMixture
+from mlgen.surrogates.networks import Inputs
 from mlgen.surrogates.repulsive import repulsion
 from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.training import TrainingSet, train
@@ -36,7 +37,7 @@ def test_the_gaussian_loss_is_a_normal_density() -> None:
 
 
 def test_the_mixture_loss_is_a_mixture_of_normal_densities() -> None:
-    method = GaussianMixture(3, SMALL, torch.Generator().manual_seed(1))
+    method = GaussianMixture(Inputs(3), SMALL, torch.Generator().manual_seed(1))
     features, target = normal(40, 3), normal(40, seed=2)
     logit, mean, log_std = method.network(features)[0].chunk(3, dim=1)
     mixture = distributions.MixtureSameFamily(
@@ -61,7 +62,7 @@ def test_the_evidential_loss_is_students_t() -> None:
 
 
 def test_the_bayesian_loss_is_the_evidence_bound() -> None:
-    method = BayesianLastLayer(3, SMALL, torch.Generator().manual_seed(1))
+    method = BayesianLastLayer(Inputs(3), SMALL, torch.Generator().manual_seed(1))
     with torch.no_grad():
         method.factor.add_(0.1 * normal(25, 25))
     posterior = distributions.MultivariateNormal(
@@ -115,7 +116,7 @@ def test_known_noise_is_learned_as_such(name: str) -> None:
     training, _ = noisy_line(6000, seed=1)
     validation, _ = noisy_line(1000, seed=3)
     test, width = noisy_line(20_000, seed=5)
-    method = start_method(1, settings, torch.Generator().manual_seed(1))
+    method = start_method(Inputs(1), settings, torch.Generator().manual_seed(1))
     train(method, training, validation, settings, 1, SilentProgress())
     with torch.no_grad():
         mean, systematic, statistical = method(test.features)
@@ -142,7 +143,7 @@ def coverage(error: Tensor, std: Tensor) -> float:
 
 def test_an_unknown_method_is_an_error() -> None:
     with pytest.raises(CardError, match=r"surrogate\.method = 'oracle': expected one of bayesian"):
-        start_method(1, SurrogateSettings(method="oracle"), torch.Generator())
+        start_method(Inputs(1), SurrogateSettings(method="oracle"), torch.Generator())
 
 
 @pytest.mark.parametrize(

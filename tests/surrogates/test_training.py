@@ -8,6 +8,7 @@ import torch
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import TrainingFailed
 from mlgen.surrogates.gaussian import Gaussian
+from mlgen.surrogates.networks import Inputs
 from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.training import TrainingSet, train
 
@@ -23,7 +24,7 @@ def some_noise(n: int, seed: int) -> TrainingSet:
 
 
 def started() -> Gaussian:
-    return Gaussian(3, SETTINGS, torch.Generator().manual_seed(1))
+    return Gaussian(Inputs(3), SETTINGS, torch.Generator().manual_seed(1))
 
 
 def test_what_does_best_on_other_points_is_kept() -> None:
