@@ -26,8 +26,10 @@ POINTS_PER_BIN = 250
 """Fewer do not tell a quantile to better than 6 %."""
 TAIL = 0.125
 """The part of the points at either end that has finer bins, each half as large as the one before."""
-POINTS_IN_TAIL = 80
-"""The last of these holds at least so many."""
+POINTS_IN_TAIL = 40
+"""The last of these holds at least so many: known to 15 %, which is less than what changes in a bin of twice the size."""
+LAST_KNOTS = 4
+"""Which say how the factor goes on towards the largest |M|²."""
 N_SWEEPS = 4
 LEAST_STD = 1e-12
 
@@ -72,6 +74,7 @@ class Recalibration(nn.Module):
         for _ in range(N_SWEEPS):
             of_std = std_bins.quantile(log_size - of_value.at(log_value), ONE_SIGMA)
             of_value = value_bins.quantile(log_size - of_std.at(log_std), ONE_SIGMA)
+            of_value = of_value.continued(log_value.max())
         self.of_std.tabulate([of_std, shift])
         self.of_value.tabulate([of_value])
 
@@ -88,6 +91,22 @@ class _PiecewiseLinear(NamedTuple):
         width = high - low
         inside = (number[:, None].clamp(low, high) - low) / torch.where(width > 0, width, 1.0)
         return self.heights[0] + inside @ self.heights.diff()
+
+    def continued(self, end: Tensor) -> _PiecewiseLinear:
+        """The function with one knot more at the end, where it rises as the last knots do, or stays.
+
+        Where |M|² is largest a network is worst, and there are too few points for a bin.
+        """
+        at, height = self.knots[-LAST_KNOTS:], self.heights[-LAST_KNOTS:]
+        # Each bin of the tail has half the points of the one before.
+        share = 0.5 ** torch.arange(len(at), dtype=torch.float64)
+        share /= share.sum()
+        offset = at - share @ at
+        slope = (share @ (offset * height)) / (share @ offset.square()).clamp(min=LEAST_WIDTH)
+        last = self.heights[-1] + slope.clamp(min=0) * (end - self.knots[-1])
+        return _PiecewiseLinear(
+            torch.cat([self.knots, end[None]]), torch.cat([self.heights, last[None]])
+        )
 
 
 class _Tabulated(nn.Module):

@@ -41,6 +41,26 @@ def test_recalibrated_deviations_cover_what_they_say_in_each_region() -> None:
         assert covered(error[region], log_std[region].exp()) < 0.5
 
 
+def test_deviations_go_on_rising_where_too_few_points_are_left_for_a_bin() -> None:
+    def rare(n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Errors that are as |M|², which has a power law; their std is predicted as 1."""
+        rng = torch.Generator().manual_seed(seed)
+        noise = torch.randn(n, generator=rng, dtype=torch.float64)
+        log_value = -torch.rand(n, generator=rng, dtype=torch.float64).log()
+        return noise * log_value.exp(), torch.zeros_like(noise), log_value
+
+    recalibration = Recalibration()
+    recalibration.fit(*rare(20_000, seed=1))
+    error, log_std, log_value = rare(1_000_000, seed=2)
+    largest = log_value.topk(500).indices
+    factor, _ = recalibration(log_std, log_value)
+    # The few points of the last bins do not tell it better than to half its size.
+    assert 0.5 < covered(error[largest], factor[largest]) < 0.95
+    # The control: the factor of the largest 0.5 %.
+    constant = factor[log_value.topk(5000).indices].median().expand_as(factor)
+    assert covered(error[largest], constant[largest]) < 0.3
+
+
 def test_a_bias_is_taken_out() -> None:
     recalibration = Recalibration()
     error, log_std, log_value = misjudged(20_000, seed=1)
