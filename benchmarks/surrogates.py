@@ -292,7 +292,7 @@ def write_reports(task: Task, rows: Sequence[dict[str, Any]], folder: Path) -> N
         record = SurrogateRecord(
             process=task.card.process.definition,
             seed=last["seed"],
-            sampler=task.sampler,
+            sampler="flat phase space" if task.sampler == "flat" else task.sampler,
             settings=last["settings"],
             groups=(
                 GroupRecord(

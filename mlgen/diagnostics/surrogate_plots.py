@@ -141,27 +141,27 @@ def coverage_plot(regions: Mapping[str, RegionAccuracy], prefix: str) -> str:
 
 def error_plot(regions: Mapping[str, RegionAccuracy], prefix: str) -> str:
     """How large errors are where the surrogate says that they are of a given size."""
+    columns = {
+        name: _columns((of.std, of.realised, of.realised_error) for of in region.errors)
+        for name, region in regions.items()
+    }
+    every = np.concatenate(list(columns.values()), axis=1)
+    # An error that is not known, of too few points, is not drawn, nor makes room.
+    off = np.abs(every[1] / every[0] - 1) + np.where(np.isfinite(every[2]), every[2] / every[0], 0)
+    reach = float(np.clip(1.1 * off.max(), 0.1, 0.95))
+    ends = every[0].min() / 1.5, every[0].max() * 1.5
     with ratio_panels() as (figure, top, bottom):
         bottom.axhline(1, **_GUIDE)
-        lowest, highest = math.inf, 0.0
-        largest = 0.1
-        for (name, region), colour in zip(regions.items(), _COLOURS, strict=False):
-            std, realised, error = _columns(
-                (of.std, of.realised, of.realised_error) for of in region.errors
-            )
-            top.errorbar(std, realised, error, fmt="o", color=colour, label=name, **_POINTS)
-            ratio, ratio_error = realised / std, error / std
-            bottom.errorbar(std, ratio, ratio_error, fmt="o", color=colour, **_POINTS)
-            mark_beyond(bottom, std, ratio, 1.0, colour)
-            largest = max(largest, float((np.abs(ratio - 1) + ratio_error).max()))
-            lowest, highest = min(lowest, float(std.min())), max(highest, float(std.max()))
-        ends = np.asarray([lowest / 1.5, highest * 1.5])
         top.plot(ends, ends, **_GUIDE)
+        for (name, (std, realised, error)), colour in zip(columns.items(), _COLOURS, strict=False):
+            drawn = np.where(np.isfinite(error), error, 0)
+            top.errorbar(std, realised, drawn, fmt="o", color=colour, label=name, **_POINTS)
+            bottom.errorbar(std, realised / std, drawn / std, fmt="o", color=colour, **_POINTS)
+            mark_beyond(bottom, std, realised / std, reach, colour)
         top.set(xscale="log", yscale="log", ylabel=r"68 % of $|\ln A$ error$|$ below")
-        reach = min(1.1 * largest, 1.0)
         bottom.set(
             xscale="log",
-            xlim=tuple(ends),
+            xlim=ends,
             ylim=(1 - reach, 1 + reach),
             xlabel=r"predicted standard deviation of $\ln A$",
         )

@@ -17,6 +17,7 @@ from mlgen.physics.cut_functions import cut_function_names, find_cut_function
 from mlgen.physics.cuts import CardCuts
 from mlgen.physics.kinematics import pt
 from mlgen.physics.leg_cuts import cut_key
+from mlgen.physics.near_cuts import NearCuts
 from tests.physics.test_cut_definitions import group_of, random_momenta
 
 MODULE = """
@@ -80,6 +81,17 @@ def test_a_registered_function_cuts_beside_the_cards_own_cuts() -> None:
     assert 0.05 < float(expected.double().mean()) < 0.95
     assert torch.equal(apply("leading_jet", momenta, group_of(UP)), expected)
     assert torch.equal(apply("leading_jet", momenta, group_of(UP, CHARM)), expected)
+
+
+@pytest.mark.usefixtures("my_cuts")
+def test_a_registered_function_has_no_threshold_to_be_near_to() -> None:
+    momenta = random_momenta(UP)
+    card = CutsCard(jets=ParticleCutsCard(pt_min_gev=20.0), function="leading_jet")
+    transverse = pt(momenta[:, 2:])
+    softest = transverse.amin(1)
+    expected = (transverse.amax(1) > 60) & (softest >= 20) & (softest < 22)
+    assert bool(expected.any())
+    assert torch.equal(NearCuts(card, [group_of(UP)])(momenta, 0), expected)
 
 
 @pytest.mark.usefixtures("my_cuts")
