@@ -28,7 +28,7 @@ from mlgen.card_files import find_card, read_card
 from mlgen.core import EventBatch, random_stream
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.adapt import adapt_grid
-from mlgen.integration.generate import EventSource, generate
+from mlgen.integration.generate import ChunkPlan, EventSource, generate
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.integrator import Aids, integrate
 from mlgen.integration.proposal import Proposal, channel_weight, draw
@@ -207,7 +207,8 @@ def unweighted_events(card_name: str, *overrides: str) -> EventBatch:
         w_max=chosen.measured.w_max,
         run=card.run,
     )
-    made = generate(source, chosen.measured, SilentProgress())
+    plan = ChunkPlan.from_estimate(card.run, chosen.measured)
+    made = generate(source, plan, SilentProgress())
     return made.events
 
 

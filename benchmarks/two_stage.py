@@ -34,7 +34,8 @@ from mlgen.events.two_stage import effective_gain
 from mlgen.integration.candidates import Candidate
 from mlgen.integration.generate import Chunk, EventSource
 from mlgen.integration.integrator import Aids, integrate
-from mlgen.integration.two_stage import SurrogateIntegrand, Trust, TwoStageSource
+from mlgen.integration.trust import Trust
+from mlgen.integration.two_stage import SurrogateIntegrand, TwoStageSource
 from mlgen.integration.two_stage_estimate import TwoStageEstimate, estimate_two_stage
 
 QUALITIES: dict[str, tuple[ErrorOf, Trust]] = {

@@ -34,7 +34,8 @@ from mlgen.integration.adapt import adapt_grid
 from mlgen.integration.generate import EventSource, Totals
 from mlgen.integration.measure import Estimate, estimate
 from mlgen.integration.proposal import Proposal
-from mlgen.integration.two_stage import SurrogateIntegrand, Trust, TwoStageSource
+from mlgen.integration.trust import Trust
+from mlgen.integration.two_stage import SurrogateIntegrand, TwoStageSource
 from mlgen.integration.two_stage_estimate import TwoStageEstimate, estimate_two_stage
 from mlgen.physics.kinematics import eta
 

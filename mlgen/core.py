@@ -474,5 +474,7 @@ class Progress(Protocol):
 class Clock(Protocol):
     """Where the parts of a run say what their time is spent on."""
 
-    def step(self, name: Literal["adapt", "train", "estimate"]) -> AbstractContextManager[None]:
+    def step(
+        self, name: Literal["adapt", "train", "estimate", "surrogate"]
+    ) -> AbstractContextManager[None]:
         """Charge what happens inside to this step."""

@@ -53,6 +53,23 @@ def file(tmp_path: Path) -> Path:
             "phase_space.maps=[1]",
             "phase_space.maps = [1]: expected one of 'diagrams', 'rambo'",
         ),
+        ("run.surrogate=on", "run.surrogate = 'on': expected one of 'never', 'auto', 'always'"),
+        ("surrogate.n_hidden=0", "surrogate.n_hidden = 0: expected at least 1"),
+        ("surrogate.max_points=0", "surrogate.max_points = 0: expected at least 1"),
+        (
+            "surrogate.learning_rate=0",
+            "surrogate.learning_rate = 0.0: expected a positive number",
+        ),
+        (
+            "surrogate.max_cpu_s=-1",
+            "surrogate.max_cpu_s = -1.0: expected a positive number, or inf",
+        ),
+        ("surrogate.boost=-1", "surrogate.boost = -1.0: expected 0 or more"),
+        ("surrogate.batch_growth=0.5", "surrogate.batch_growth = 0.5: expected at least 1"),
+        (
+            "surrogate.calibration_share=0.5",
+            "surrogate.calibration_share = 0.5: expected a share between 0 and 0.5",
+        ),
         ("weights.pdf_members=3", "weights.pdf_members = 3: expected a list"),
         ("weights.pdf_members=all", "weights.pdf_members = 'all': expected a list"),
         ("weights.pdf_members=[1, 2.5]", "weights.pdf_members[1] = 2.5: expected an integer"),

@@ -134,7 +134,11 @@ OTHERS = {
     "flow.loss": "variance",
     "flow.offline": 0.25,
     "flow.renyi_order": 3.5,
+    "surrogate.validation_share": 0.1,
+    "surrogate.calibration_share": 0.1,
+    "surrogate.guides_flow": "never",
     "run.overweight_budget": 0.25,
+    "run.surrogate": "auto",
 }
 """Another value where neither twice nor half the default will do."""
 

@@ -7,7 +7,7 @@ rest on, and what the run has cost so far: it is replaced as a whole, and so con
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,8 +16,11 @@ from torch import Tensor
 import mlgen
 from mlgen.campaign.archive import Archive, ArchiveKind, write_archive
 from mlgen.campaign.fingerprint import N_COMPARED, channels_sha256, has_values
+from mlgen.campaign.point_files import PointFiles
 from mlgen.campaign.step_clock import StepClock
+from mlgen.core import Evaluation
 from mlgen.errors import PackError
+from mlgen.integration.exact_points import ExactPoints
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.learner import Learner, LearnerState
 
@@ -85,14 +88,17 @@ class RunCheckpoint:
         stored: StoredRun,
         clock: StepClock,
         now: Callable[[], float] = time.monotonic,
+        points: PointFiles | None = None,
     ) -> None:
         """Go on from what is stored; `write` makes the file.
 
         Args:
             clock: what the run costs.
+            points: where points are kept; None: nowhere.
             now: seconds.
         """
         self._path, self._stored, self._clock, self._now = path, stored, clock, now
+        self._points = points
         self._written_at, self._write_took_s = now(), 0.0
         self._is_behind = True
 
@@ -145,15 +151,14 @@ class RunCheckpoint:
         is_due = self._is_due(INTERVAL_S)
         if not is_due and learner.progress < 1:
             return
-        state = learner.state()
-        # What is learned goes on changing in place.
-        tensors = {name: tensor.detach().clone() for name, tensor in state.tensors.items()}
-        state = replace(state, tensors=tensors, n_calls=learner.n_calls)
-        learners = {**self._stored.learners, learner.purpose: state}
-        self._stored = replace(self._stored, learners=learners)
-        self._is_behind = True
+        self._take(learner.purpose, replace(learner.state(), n_calls=learner.n_calls))
         if is_due:
             self.write()
+
+    def store(self, purpose: str, state: LearnerState) -> None:
+        """Store what was learned otherwise, under a purpose of its own."""
+        self._take(purpose, state)
+        self.catch_up()
 
     def settle(self, name: str, measured: float) -> float:
         """A measured time, or the one that was stored in its place: decisions are made once."""
@@ -162,6 +167,23 @@ class RunCheckpoint:
             self._stored = replace(self._stored, measured=settled)
             self._is_behind = True
         return self._stored.measured[name]
+
+    def keep(self, stage: str, index: int, evaluation: Evaluation) -> None:
+        """Keep a batch of points for a surrogate to learn from, if there is to be one.
+
+        Raises:
+            MlgenError: the file cannot be written.
+        """
+        if self._points is not None and (points := ExactPoints.of(evaluation)) is not None:
+            self._points.write(stage, index, points)
+
+    def kept(self) -> Iterator[ExactPoints]:
+        """All points that were kept, in the order of their stages.
+
+        Raises:
+            PackError: a file is damaged.
+        """
+        return iter(()) if self._points is None else self._points.read()
 
     def catch_up(self) -> None:
         """Store what is complete, unless to write it would cost too much now."""
@@ -181,6 +203,15 @@ class RunCheckpoint:
     def remove(self) -> None:
         """The run is complete, or there is nothing to go on from."""
         self._path.unlink(missing_ok=True)
+        if self._points is not None:
+            self._points.remove()
+
+    def _take(self, purpose: str, state: LearnerState) -> None:
+        # What is learned goes on changing in place.
+        tensors = {name: tensor.detach().clone() for name, tensor in state.tensors.items()}
+        learners = {**self._stored.learners, purpose: replace(state, tensors=tensors)}
+        self._stored = replace(self._stored, learners=learners)
+        self._is_behind = True
 
     def _is_due(self, interval_s: float) -> bool:
         waited_s = self._now() - self._written_at

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ from mlgen.errors import PackError
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.measure import Estimate
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SUFFIX = ".mlgen.zip"
+
+_SURROGATE = "surrogate"
+"""The name of its tensors."""
 
 _KIND = ArchiveKind(
     title="sampler pack",
@@ -107,6 +110,34 @@ class PackedSampler:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PackedSurrogate:
+    """A learned |M|² that chooses points for the chosen sampler, and what its two steps compare with."""
+
+    tensors: Mapping[str, Tensor]
+    """Its state; the card says how to build it again."""
+    trust: Mapping[str, float]
+    """Of `integration.trust.Trust`."""
+    floor: tuple[float, ...]
+    """pb, for each channel; likewise the next."""
+    s_max: tuple[float, ...]
+    x_max: tuple[float, ...]
+    kept: float
+    """The share of the points that become events, and its error."""
+    kept_error: float
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.floor), len(self.s_max), len(self.x_max)}
+        if len(lengths) > 1:
+            raise PackError(f"surrogate of {sorted(lengths)} channels: expected one number")
+
+    @property
+    def fraction(self) -> tuple[float, ...]:
+        """The share of the points of each channel for which its events come out right."""
+        products = [s * x for s, x in zip(self.s_max, self.x_max, strict=True)]
+        return tuple(product / sum(products) for product in products)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Pack:
     """All that is needed to make more events."""
 
@@ -122,12 +153,16 @@ class Pack:
     """Of the matrix element."""
     fingerprint: Fingerprint
     """Of the integrand."""
+    surrogate: PackedSurrogate | None = None
+    """None: events are made with the exact |M|² alone."""
     tables: Mapping[str, Any] = field(default_factory=dict)
     """Anything else worth keeping, as JSON has it: versions, efficiencies."""
     mlgen_version: str = mlgen.__version__
     """The version that wrote the pack."""
 
     def __post_init__(self) -> None:
+        if _SURROGATE in self.samplers:
+            raise PackError(f"samplers.{_SURROGATE}: expected another name: the surrogate has it")
         if self.sampler not in self.samplers:
             raise PackError(f"sampler = {self.sampler}: expected one of {', '.join(self.samplers)}")
 
@@ -135,6 +170,21 @@ class Pack:
     def chosen(self) -> PackedSampler:
         """The sampler that makes the events."""
         return self.samplers[self.sampler]
+
+    def drawn(self, weighted: bool) -> tuple[float, ...]:
+        """The share of the points of events that is drawn in each channel."""
+        if weighted:
+            return self.chosen.fraction
+        if self.surrogate is not None:
+            return self.surrogate.fraction
+        total = sum(self.chosen.w_max)
+        return tuple(w_max / total for w_max in self.chosen.w_max)
+
+    def yield_of(self, weighted: bool) -> tuple[float, float]:
+        """The share of the points that become events, and its error."""
+        if weighted or self.surrogate is None:
+            return self.chosen.estimate.yield_of(weighted)
+        return self.surrogate.kept, self.surrogate.kept_error
 
 
 def write_pack(path: Path, pack: Pack) -> None:
@@ -164,10 +214,15 @@ def write_pack(path: Path, pack: Pack) -> None:
             }
             for name, sampler in pack.samplers.items()
         },
+        "surrogate": None,
         "tables": pack.tables,
         "card": pack.card,
     }
     tensors = {name: sampler.tensors for name, sampler in pack.samplers.items()}
+    if pack.surrogate is not None:
+        columns = {f.name: getattr(pack.surrogate, f.name) for f in fields(PackedSurrogate)}
+        tensors[_SURROGATE] = columns.pop("tensors")
+        table["surrogate"] = columns
     write_archive(path, _KIND, table, tensors)
 
 
@@ -201,9 +256,17 @@ def _assemble(archive: Archive) -> Pack:
         samplers=samplers,
         provider=index["provider"],
         fingerprint=Fingerprint(**index["fingerprint"]),
+        surrogate=_surrogate(index["surrogate"], archive),
         tables=index["tables"],
         mlgen_version=index["mlgen_version"],
     )
+
+
+def _surrogate(entry: Mapping[str, Any] | None, archive: Archive) -> PackedSurrogate | None:
+    if entry is None:
+        return None
+    maxima = {name: tuple(entry[name]) for name in ("floor", "s_max", "x_max")}
+    return PackedSurrogate(**{**entry, **maxima}, tensors=archive.tensors(_SURROGATE))
 
 
 def _estimate(entry: Mapping[str, Any]) -> PackedEstimate:

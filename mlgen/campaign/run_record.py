@@ -140,6 +140,36 @@ class TrainingRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SurrogateRecord:
+    """A learned |M|², and what two-stage unweighting reaches with it, on fresh points."""
+
+    method: str
+    is_used: bool
+    """Whether it chose the points of the events."""
+    n_training: int
+    """Points that it learned from, those that calibrated it included."""
+    eps_1: float
+    """Survivors of the first step over points."""
+    eps_2: float
+    """Events over survivors."""
+    alpha: float
+    """The Kish factor of the events' weights."""
+    overweight_fraction: float
+    """On fresh points."""
+    gain: float
+    """f_eff, by wall-clock time, as measured and without the training: how many times faster events come than with the exact |M|² alone."""
+    us_per_point: float
+    """Wall-clock microseconds for a point, with what the surrogate says of it."""
+    us_per_survivor: float
+    """Wall-clock microseconds for the exact weight of a survivor."""
+    cross_section_pb: float
+    """By the points that measured it, which count for nothing else."""
+    cross_section_error_pb: float
+    n_points: int
+    n_survivors: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WarmStartRecord:
     """The pack that training began from."""
 
@@ -197,6 +227,8 @@ class RunRecord:
     """Which part of a sample this is: `2/5`; empty: all of it."""
     training: TrainingRecord | None = None
     """None where nothing was trained."""
+    surrogate: SurrogateRecord | None = None
+    """None where none was trained."""
     warm_start: WarmStartRecord | None = None
     n_resumed: int = 0
     """How many times the run was interrupted and went on from its checkpoint."""

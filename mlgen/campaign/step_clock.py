@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, get_args
 
-Step = Literal["prepare", "adapt", "train", "estimate", "generate", "write"]
+Step = Literal["prepare", "adapt", "train", "estimate", "surrogate", "generate", "write"]
 STEPS: tuple[Step, ...] = get_args(Step)
 
 

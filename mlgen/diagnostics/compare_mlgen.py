@@ -123,7 +123,7 @@ class _CostClock:
         self.costs = {"adapt": NO_COST, "train": NO_COST, "estimate": NO_COST}
 
     @contextmanager
-    def step(self, name: Literal["adapt", "train", "estimate"]) -> Iterator[None]:
+    def step(self, name: Literal["adapt", "train", "estimate", "surrogate"]) -> Iterator[None]:
         before = self._integrand.spent
         try:
             yield

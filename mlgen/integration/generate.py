@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -52,9 +53,29 @@ class Chunk:
     events: EventBatch
 
 
+class ChunkSource(Protocol):
+    """Where events come from: all of it frozen, so that a chunk depends on nothing but its index."""
+
+    @property
+    def run(self) -> RunCard:
+        """What is wanted."""
+
+    @property
+    def title(self) -> str:
+        """Names the random streams, so that samples of different titles are independent."""
+
+    def chunk(self, index: int) -> Chunk:
+        """The events among `run.chunk_size` points.
+
+        Raises:
+            NonFiniteWeight: a weight is NaN or infinite.
+            MatrixElementError: as the matrix element says.
+        """
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventSource:
-    """Where events come from: all of it frozen, so that a chunk depends on nothing but its index."""
+    """Events by the exact |M|² alone: a `ChunkSource`."""
 
     integrand: ProcessIntegrand
     pick: EventPicker
@@ -64,15 +85,9 @@ class EventSource:
     """(n_channels,), pb."""
     run: RunCard
     title: str = TITLE
-    """Names the random streams, so that samples of different titles are independent."""
 
     def chunk(self, index: int) -> Chunk:
-        """The events among `run.chunk_size` points.
-
-        Raises:
-            NonFiniteWeight: a weight is NaN or infinite.
-            MatrixElementError: as the matrix element says.
-        """
+        """See `ChunkSource`."""
         rng = random_stream(self.run.seed, self.title, index)
         batch, evaluation = draw(self.integrand, self.proposal, self.run.chunk_size, rng)
         weight = channel_weight(batch)
@@ -94,7 +109,9 @@ class EventSource:
             excess=excess,
             size=size,
         )
-        return Chunk(summary=summary, events=self.pick(evaluation.points.select(mask), u, rng))
+        squared = None if evaluation.squared is None else evaluation.squared.value[mask]
+        events = self.pick(evaluation.points.select(mask), u, rng, squared)
+        return Chunk(summary=summary, events=events)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,16 +208,12 @@ class Generated:
     totals: Totals
 
 
-def generate(source: EventSource, measured: Estimate, progress: Progress) -> Generated:
-    """Make `source.run.n_events` events in memory; the first ones in chunk order are kept.
-
-    Args:
-        measured: of the same sampler: how many points to expect.
+def generate(source: ChunkSource, plan: ChunkPlan, progress: Progress) -> Generated:
+    """Make the events of a plan in memory; the first ones in chunk order are kept.
 
     Raises:
         GenerationError: too many points gave too few events.
     """
-    plan = ChunkPlan.from_estimate(source.run, measured)
     made: list[Chunk] = []
     with progress.step(source.title, plan.n_events) as advance:
         while wanted := plan.missing([chunk.summary for chunk in made]):

@@ -32,6 +32,8 @@ class ProcessEvaluation(Evaluation):
     """The values of a process, and where they were computed."""
 
     points: PhaseSpacePoints
+    squared: AmplitudeValue | None = None
+    """|M|² (n,) of each point, 0 outside the cuts; None where it was not computed."""
 
 
 class One:
@@ -94,13 +96,20 @@ class ProcessIntegrand:
         value = torch.zeros_like(points.log_jac)
         chosen = points.select(inside)
         log_prior, seen = self._prior(chosen)
-        value[inside] = self._inside(chosen, log_prior, amplitude)
+        squared, per_squared = self._inside(chosen, log_prior, amplitude)
+        value[inside] = squared.value * per_squared
         self.check_finite(value, points)
         features = None
         if seen is not None:
             features = seen.new_zeros((len(points), seen.shape[1]))
             features[inside] = seen
-        return ProcessEvaluation(value=value, points=points, n_calls=len(inside), features=features)
+        return ProcessEvaluation(
+            value=value,
+            points=points,
+            n_calls=int((squared.std == 0).sum()),
+            features=features,
+            squared=_scattered(squared, inside, len(points)),
+        )
 
     @property
     def per_squared(self) -> Self:
@@ -125,17 +134,22 @@ class ProcessIntegrand:
         group = self._group_of_channel(points.channel.device)[points.channel]
         return own, self.channel_features(points, group, every)
 
-    def _inside(self, points: PhaseSpacePoints, log_prior: Tensor, amplitude: Amplitude) -> Tensor:
-        """The integrand at points inside the cuts: (n,)."""
-        per_group = torch.empty_like(points.log_jac)
+    def _inside(
+        self, points: PhaseSpacePoints, log_prior: Tensor, amplitude: Amplitude
+    ) -> tuple[AmplitudeValue, Tensor]:
+        """|M|² at points inside the cuts, and the integrand (n,) for each unit of it."""
+        luminosity = torch.empty_like(points.log_jac)
+        value, std = torch.empty_like(luminosity), torch.empty_like(luminosity)
         for group, at in self._by_group(points.channel):
             mine = points.select(at)
             mu_r, mu_f = self.scales(mine.momenta, group)
-            matrix_element = amplitude(mine.momenta, self.coupling(mu_r.square()), group).value
-            per_group[at] = matrix_element * self._luminosities(mine, mu_f, group).sum(-1)
+            found = amplitude(mine.momenta, self.coupling(mu_r.square()), group)
+            value[at], std[at] = found.value, found.std
+            luminosity[at] = self._luminosities(mine, mu_f, group).sum(-1)
         s_hat = 4 * points.momenta[:, 0, 0] * points.momenta[:, 1, 0]
         density = (points.log_jac + log_prior).exp()
-        return GEV2_PB * per_group * density / (2 * s_hat)
+        per_squared = GEV2_PB * luminosity * density / (2 * s_hat)
+        return AmplitudeValue(value=value, std=std), per_squared
 
     def start_weights(self, rng: torch.Generator) -> ResidualWeights | None:
         """Channel weights to be learned, which start as the prior; None where nothing is learned."""
@@ -205,3 +219,12 @@ class ProcessIntegrand:
             f"weight = {float(value[index])}: expected a finite weight (pb); {group.name} at "
             f"(E, px, py, pz) in GeV = {points.momenta[index].tolist()}"
         )
+
+
+def _scattered(squared: AmplitudeValue, inside: Tensor, n: int) -> AmplitudeValue:
+    """The values of the points at an index, 0 for the others of n."""
+    nothing = squared.value.new_zeros(n)
+    return AmplitudeValue(
+        value=nothing.index_put((inside,), squared.value),
+        std=nothing.index_put((inside,), squared.std),
+    )

@@ -213,7 +213,14 @@ class _Integrator:
             few = replace(self._run, n_estimate=min(N_JUDGED, self._run.n_estimate))
             title, progress = f"{candidate.name} for comparison", self._aids.progress
             with self._aids.clock.step("estimate"):
-                measured = estimate(self._integrand, candidate.proposal, few, title, progress)
+                measured = estimate(
+                    self._integrand,
+                    candidate.proposal,
+                    few,
+                    title,
+                    progress,
+                    self._aids.checkpoints,
+                )
             self._n_calls += measured.n_calls
             # The time of a point is known better from the larger sample, and settled.
             measured = replace(measured, us_per_point=candidate.measured.us_per_point)
@@ -233,7 +240,10 @@ class _Integrator:
     def _measured(self, name: str, sampler: SamplerModule, fractions: Tensor) -> Candidate:
         proposal = Proposal(sampler=sampler, fractions=fractions)
         with self._aids.clock.step("estimate"):
-            measured = estimate(self._integrand, proposal, self._run, name, self._aids.progress)
+            aids = self._aids
+            measured = estimate(
+                self._integrand, proposal, self._run, name, aids.progress, aids.checkpoints
+            )
         self._n_calls += measured.n_calls
         us_per_point = self._aids.checkpoints.settle(f"{name}.us_per_point", measured.us_per_point)
         measured = replace(measured, us_per_point=us_per_point)

@@ -7,7 +7,7 @@ those values here, elsewhere, or go on later from its state.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mlgen.core import Evaluation, Integrand, Progress, TrainingBatch, random_stream
 from mlgen.errors import GenerationError
+from mlgen.integration.exact_points import ExactPoints
 from mlgen.integration.proposal import Proposal, draw
 
 
@@ -91,8 +92,17 @@ class Checkpoints(Protocol):
     def offer(self, learner: Learner) -> None:
         """Store the learner's state, if that was not done a few seconds ago."""
 
+    def store(self, purpose: str, state: LearnerState) -> None:
+        """Store what was learned otherwise, under a purpose of its own."""
+
     def settle(self, name: str, measured: float) -> float:
         """A measured time that decisions rest on, or the one that was stored in its place."""
+
+    def keep(self, stage: str, index: int, evaluation: Evaluation) -> None:
+        """Keep a batch of points for a surrogate to learn from, if there is to be one."""
+
+    def kept(self) -> Iterator[ExactPoints]:
+        """All points that were kept, in the order of their stages."""
 
 
 class NoCheckpoints:
@@ -104,8 +114,17 @@ class NoCheckpoints:
     def offer(self, learner: Learner) -> None:
         return None
 
+    def store(self, purpose: str, state: LearnerState) -> None:
+        return None
+
     def settle(self, name: str, measured: float) -> float:
         return measured
+
+    def keep(self, stage: str, index: int, evaluation: Evaluation) -> None:
+        return None
+
+    def kept(self) -> Iterator[ExactPoints]:
+        return iter(())
 
 
 NO_CHECKPOINTS = NoCheckpoints()
@@ -136,6 +155,7 @@ def teach(
             rng = random_stream(seed, learner.purpose, learner.n_rounds)
             batch, evaluation = draw(integrand, learner.proposal, learner.n_points, rng)
             learner.n_calls += evaluation.n_calls
+            checkpoints.keep(learner.purpose, learner.n_rounds, evaluation)
             if not bool(batch.value.any()):
                 raise learner.lost(len(batch))
             note = learner.learn(batch)

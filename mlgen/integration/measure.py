@@ -20,6 +20,7 @@ from mlgen.events.unweighting import (
     unweighting_efficiency,
 )
 from mlgen.integration.estimate import ChannelSums
+from mlgen.integration.learner import NO_CHECKPOINTS, Checkpoints
 from mlgen.integration.proposal import Proposal, channel_weight, draw
 
 
@@ -73,8 +74,12 @@ def estimate(
     card: RunCard,
     title: str,
     progress: Progress,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Estimate:
     """Measure cross section, w_max and efficiency on `card.n_estimate` fresh points.
+
+    Args:
+        checkpoints: keep the points, if that is wanted.
 
     Raises:
         GenerationError: all points are outside the cuts.
@@ -82,17 +87,19 @@ def estimate(
     sums = ChannelSums.empty(integrand.n_channels)
     weights, channels = [], []
     n_calls, done = 0, 0
-    started = time.perf_counter()
+    elapsed = 0.0
     with progress.step(f"measuring {title}", card.n_estimate) as advance:
-        for n, rng in estimate_chunks(card, title):
+        for index, (n, rng) in enumerate(estimate_chunks(card, title)):
+            started = time.perf_counter()
             batch, evaluation = draw(integrand, proposal, n, rng)
+            elapsed += time.perf_counter() - started
+            checkpoints.keep(f"estimate {title}", index, evaluation)
             sums += ChannelSums.of(batch, integrand.n_channels)
             weights.append(channel_weight(batch))
             channels.append(batch.channel)
             n_calls += evaluation.n_calls
             done += n
             advance(n, f"{sums.mean:.5g} ± {sums.error:.2g} pb")
-    elapsed = time.perf_counter() - started
     weight, channel = torch.cat(weights), torch.cat(channels)
     if not bool(weight.any()):
         raise GenerationError(

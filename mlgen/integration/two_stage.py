@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import torch
@@ -19,18 +19,7 @@ from mlgen.integration.generate import TITLE, Chunk, ChunkSummary
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.picking import EventPicker
 from mlgen.integration.proposal import Proposal, channel_weight, draw
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trust:
-    """How far a surrogate is followed. Whatever is said here, the events are exact."""
-
-    n_std: float = 2.0
-    """The first step takes its value plus so many standard deviations: x_max is small where they are right."""
-    max_relative_std: float = 5.0
-    """Where its standard deviation is more than so many times its value, the exact |M|² stands in for it: one more matrix element for each such point, whether it survives or not."""
-    floor: float = 0.01
-    """No point inside the cuts has a smaller s than this share of its channel's mean."""
+from mlgen.integration.trust import Trust
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +65,7 @@ class SurrogateIntegrand:
     """With the exact amplitude."""
     surrogate: Amplitude
     """Always the same at the same point."""
-    trust: Trust = Trust()
+    trust: Trust = field(default_factory=Trust)
 
     def draw(self, proposal: Proposal, n: int, rng: torch.Generator) -> SurrogatePoints:
         """Draw n points. The exact |M|² is computed where the surrogate is not to be trusted.
@@ -93,9 +82,7 @@ class SurrogateIntegrand:
         with torch.no_grad():
             found = self.integrand.squared(chosen, self.surrogate)
         value = found.value.abs()
-        # Not where anything is NaN or infinite either.
-        is_known = (found.std <= self.trust.max_relative_std * value) & (value > 0)
-        unknown = (~(is_known & value.isfinite())).nonzero()[:, 0]
+        unknown = (~self.trust.is_followed(found)).nonzero()[:, 0]
         exact = self.exact(points, per_squared, inside[unknown])
         bound = (value + self.trust.n_std * found.std).index_put((unknown,), exact.abs())
 
@@ -153,6 +140,8 @@ class Survivors:
     """(k,), pb."""
     ratio: Tensor
     """(k,), u_1 w / s."""
+    squared: Tensor
+    """(k,), the exact |M|²."""
     sums: ChannelSums
     """Of all points: the cross section."""
     n_calls: int
@@ -166,7 +155,7 @@ class Survivors:
             sums += part.sums
         columns = {
             name: torch.cat([getattr(part, name) for part in parts])
-            for name in ("kept", "channel", "s", "ratio")
+            for name in ("kept", "channel", "s", "ratio", "squared")
         }
         return cls(**columns, sums=sums, n_calls=sum(part.n_calls for part in parts))
 
@@ -201,6 +190,7 @@ def first_step(
         channel=drawn.channel[kept],
         s=s[kept],
         ratio=u_1 * weight / s[kept],
+        squared=exact[kept],
         sums=ChannelSums.of_weights(every, drawn.channel, len(s_max)),
         n_calls=len(to_compute) + drawn.n_exact,
     )
@@ -208,7 +198,7 @@ def first_step(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TwoStageSource:
-    """Where events come from: as `generate.EventSource`, with a surrogate before the exact |M|²."""
+    """Events by a surrogate, then the exact |M|²: a `generate.ChunkSource`."""
 
     integrand: SurrogateIntegrand
     pick: EventPicker
@@ -217,7 +207,6 @@ class TwoStageSource:
     maxima: Maxima
     run: RunCard
     title: str = TITLE
-    """Names the random streams."""
 
     def __post_init__(self) -> None:
         if self.run.weighted:
@@ -227,12 +216,7 @@ class TwoStageSource:
             )
 
     def chunk(self, index: int) -> Chunk:
-        """The events among `run.chunk_size` points.
-
-        Raises:
-            NonFiniteWeight: a weight is NaN or infinite.
-            MatrixElementError: as the matrix element says.
-        """
+        """See `generate.ChunkSource`."""
         rng = random_stream(self.run.seed, self.title, index)
         drawn = self.integrand.draw(self.proposal, self.run.chunk_size, rng)
         survivors = first_step(self.integrand, drawn, self.maxima.floor, self.maxima.s_max, rng)
@@ -249,4 +233,5 @@ class TwoStageSource:
             size=float(size.sum()),
         )
         points = drawn.points.select(survivors.kept).select(mask)
-        return Chunk(summary=summary, events=self.pick(points, u, rng))
+        events = self.pick(points, u, rng, survivors.squared[mask])
+        return Chunk(summary=summary, events=events)

@@ -87,6 +87,7 @@ def estimate_two_stage(
     progress: Progress,
     n_survivors: int = 20_000,
     cost_ratio: float | None = None,
+    ceiling: Tensor | None = None,
 ) -> TwoStageEstimate:
     """Find s_max on `card.n_estimate` fresh points and x_max on others, by survivors of the first step.
 
@@ -96,13 +97,15 @@ def estimate_two_stage(
         cost_ratio: what a point costs without its exact matrix element over what that costs. It decides
             how large the overweight budget of s_max is; without it, that is the card's, as that of x_max
             always is.
+        ceiling: (n_channels,), pb, the largest s_max: without it, one point where the surrogate is far too
+            large would rule what all others are compared with.
 
     Raises:
         GenerationError: no point passes the cuts, or no survivor has a weight.
         NonFiniteWeight: a weight is NaN or infinite.
     """
     factors = (1.0,) if cost_ratio is None else FIRST_BUDGETS
-    sizes = measure_sizes(integrand, proposal, card, title, progress, factors)
+    sizes = measure_sizes(integrand, proposal, card, title, progress, factors, ceiling)
     first = sizes[0]
     n_needed = math.ceil(n_survivors / float(first.fractions @ first.p_1))
     n_points = min(n_needed, MOST_POINTS * card.n_estimate)
@@ -160,8 +163,12 @@ def measure_sizes(
     title: str,
     progress: Progress,
     factors: Sequence[float] = (1.0,),
+    ceiling: Tensor | None = None,
 ) -> list[SurrogateSizes]:
     """Find s_max on `card.n_estimate` fresh points, for these multiples of the card's overweight budget.
+
+    Args:
+        ceiling: (n_channels,), pb, see `estimate_two_stage`.
 
     Raises:
         GenerationError: no point passes the cuts.
@@ -177,6 +184,8 @@ def measure_sizes(
             n_calls += drawn.n_exact
             advance(n, "")
     s, channel = torch.cat(raw), torch.cat(channels)
+    if ceiling is not None:
+        s = s.minimum(ceiling[channel])
     if not bool(s.any()):
         raise GenerationError(
             f"none of {len(s)} points passes the cuts: expected a larger run.n_estimate"

@@ -12,7 +12,7 @@ import torch
 
 from mlgen.build import Process, build
 from mlgen.campaign.chunk_files import ChunkFiles, EventsOfChunks, chunk_bytes
-from mlgen.campaign.pack import Pack
+from mlgen.campaign.pack import Pack, PackedSurrogate
 from mlgen.campaign.workers import InProcess, Workers
 from mlgen.card_files import card_from_toml, card_to_toml
 from mlgen.cards import Card, RunCard
@@ -21,9 +21,13 @@ from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError, PackError
 from mlgen.events.formats import open_writer
 from mlgen.events.writing import EVENTS_PER_PIECE, EventEncoder, FileWeights, in_pieces
-from mlgen.integration.generate import ChunkPlan, ChunkSummary, EventSource
+from mlgen.integration.generate import ChunkPlan, ChunkSource, ChunkSummary, EventSource
+from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.proposal import Proposal
+from mlgen.integration.trust import Trust
+from mlgen.integration.two_stage import Maxima, SurrogateIntegrand, TwoStageSource
 from mlgen.samplers.registry import restore_sampler
+from mlgen.surrogates.surrogate import restore_surrogate
 
 EVENTS_PER_TASK = 16 * EVENTS_PER_PIECE
 """Whole pieces of a file, which a worker makes together."""
@@ -49,7 +53,7 @@ def card_of(pack: Pack, run: RunCard | None = None, cache_folder: str = "") -> C
     return replace(card, run=run or card.run, matrix_element=matrix_element)
 
 
-def source_of(pack: Pack, process: Process) -> EventSource:
+def source_of(pack: Pack, process: Process) -> ChunkSource:
     """What a pack draws the events of `process.card.run` from.
 
     Raises:
@@ -76,13 +80,46 @@ def source_of(pack: Pack, process: Process) -> EventSource:
         raise PackError(f"the pack is of {difference}: expected what the process has here")
     shape = integrand.n_channels, integrand.n_dim
     sampler = restore_sampler(pack.sampler, card, *shape, packed.tensors)
-    drawn = fractions if card.run.weighted else w_max / w_max.sum()
+    drawn = torch.tensor(pack.drawn(card.run.weighted), dtype=torch.float64)
+    proposal = Proposal(sampler=sampler, fractions=drawn)
+    if pack.surrogate is not None and not card.run.weighted:
+        return _two_stage_source(pack.surrogate, process, integrand, proposal)
     return EventSource(
-        integrand=integrand,
+        integrand=integrand, pick=process.picker, proposal=proposal, w_max=w_max, run=card.run
+    )
+
+
+def _two_stage_source(
+    packed: PackedSurrogate, process: Process, integrand: ProcessIntegrand, proposal: Proposal
+) -> TwoStageSource:
+    """Events of a pack with a surrogate.
+
+    Raises:
+        PackError: the pack is damaged.
+    """
+    try:
+        trust = Trust(**packed.trust)
+    except TypeError as error:
+        raise PackError(f"the pack's surrogate cannot be read: {error}") from error
+    floor, s_max, x_max = (
+        torch.tensor(column, dtype=torch.float64)
+        for column in (packed.floor, packed.s_max, packed.x_max)
+    )
+    is_usable = len(floor) == integrand.n_channels and bool(
+        (floor >= 0).all() and (s_max >= 0).all() and (x_max > 0).all() and (s_max > 0).any()
+    )
+    if not is_usable:
+        raise PackError(
+            f"the pack is damaged: expected positive s_max and x_max for {integrand.n_channels} channels"
+        )
+    settings, model = process.card.surrogate, process.picker.model
+    surrogate = restore_surrogate(integrand.groups, model, settings, packed.tensors)
+    return TwoStageSource(
+        integrand=SurrogateIntegrand(integrand=integrand, surrogate=surrogate, trust=trust),
         pick=process.picker,
-        proposal=Proposal(sampler=sampler, fractions=drawn),
-        w_max=w_max,
-        run=card.run,
+        proposal=proposal,
+        maxima=Maxima(floor=floor, s_max=s_max, x_max=x_max),
+        run=process.card.run,
     )
 
 
@@ -110,7 +147,7 @@ class MakeChunks:
         return chunk_maker(source_of(self.pack, build(card, SilentProgress())), self.source)
 
 
-def chunk_maker(source: EventSource, name: str) -> Callable[[int], NewChunk]:
+def chunk_maker(source: ChunkSource, name: str) -> Callable[[int], NewChunk]:
     """The function that makes a chunk from its index."""
 
     def make(index: int) -> NewChunk:
@@ -153,7 +190,7 @@ class Job:
             folder: where chunks are stored.
         """
         run = process.card.run
-        plan = ChunkPlan.of(run, *pack.chosen.estimate.yield_of(run.weighted))
+        plan = ChunkPlan.of(run, *pack.yield_of(run.weighted))
         kind = "weighted" if run.weighted else "unweighted"
         source = f"{sha256} seed {run.seed} {run.chunk_size} points {kind}"
         return cls(pack=pack, process=process, files=ChunkFiles(folder, source), plan=plan)

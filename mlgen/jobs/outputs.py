@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 from mlgen.build import Process
 from mlgen.campaign.fingerprint import Fingerprint
-from mlgen.campaign.pack import Pack, PackedEstimate, PackedSampler
+from mlgen.campaign.pack import Pack, PackedEstimate, PackedSampler, PackedSurrogate
 from mlgen.campaign.run_record import (
     CostRecord,
     Decision,
@@ -18,6 +18,7 @@ from mlgen.campaign.run_record import (
     FileRecord,
     RunRecord,
     SamplerRecord,
+    SurrogateRecord,
     TrainingRecord,
     WarmStartRecord,
     describe_file,
@@ -31,6 +32,7 @@ from mlgen.core import EventBatch
 from mlgen.diagnostics.plots import WeightSample
 from mlgen.diagnostics.report import ReportInput, render_report
 from mlgen.integration.candidates import Candidate, Expectation, Integration, TrainingCurve
+from mlgen.integration.stand_in import StandIn
 from mlgen.integration.training import STEPS_PER_ROUND, WATCHED_ROUNDS
 from mlgen.samplers.registry import sampler_state
 
@@ -46,6 +48,7 @@ class Learned:
 
     process: Process
     integration: Integration
+    stand_in: StandIn
     warm_start: WarmStart | None = None
     """What training began from, where that was no grid."""
     settled: Mapping[str, float]
@@ -81,7 +84,26 @@ def pack_of(learned: Learned) -> Pack:
         samplers=samplers,
         provider=process.provider,
         fingerprint=Fingerprint.of(integrand, proposal, card.run.seed),
-        tables={"versions": versions(), "warnings": list(integration.warnings)},
+        surrogate=_packed_surrogate(learned.stand_in),
+        tables={
+            "versions": versions(),
+            "warnings": [*integration.warnings, *learned.stand_in.warnings],
+        },
+    )
+
+
+def _packed_surrogate(found: StandIn) -> PackedSurrogate | None:
+    if found.integrand is None or found.surrogate is None or found.measured is None:
+        return None
+    maxima, (kept, kept_error) = found.measured.maxima, found.measured.kept
+    return PackedSurrogate(
+        tensors=found.surrogate.state(),
+        trust=asdict(found.integrand.trust),
+        floor=tuple(maxima.floor.tolist()),
+        s_max=tuple(maxima.s_max.tolist()),
+        x_max=tuple(maxima.x_max.tolist()),
+        kept=kept,
+        kept_error=kept_error,
     )
 
 
@@ -92,16 +114,18 @@ def with_learning(record: RunRecord, learned: Learned, wall_s: Mapping[str, floa
         wall_s: by step, up to now.
     """
     integration, warm = learned.integration, learned.warm_start
+    n_calls = integration.n_calls + learned.stand_in.n_calls
     return replace(
         record,
-        n_matrix_element_calls=integration.n_calls + record.n_matrix_element_calls,
+        n_matrix_element_calls=n_calls + record.n_matrix_element_calls,
+        surrogate=_surrogate_record(learned.stand_in),
         samplers={c.name: _sampler_record(c) for c in integration.candidates},
-        decisions=_decisions(learned.process, integration, wall_s),
+        decisions=_decisions(learned, wall_s),
         settled=learned.settled,
         training=_training_record(integration.curve),
         warm_start=WarmStartRecord(file=warm.file, sha256=warm.sha256) if warm else None,
         n_resumed=learned.n_resumed,
-        warnings=(*integration.warnings, *record.warnings),
+        warnings=(*integration.warnings, *learned.stand_in.warnings, *record.warnings),
         notes=(*record.notes, *(warm.notes if warm else ())),
         wall_s=wall_s,
     )
@@ -161,11 +185,32 @@ def _sampler_record(candidate: Candidate) -> SamplerRecord:
     )
 
 
-def _decisions(
-    process: Process, integration: Integration, wall_s: Mapping[str, float]
-) -> tuple[Decision, ...]:
+def _surrogate_record(found: StandIn) -> SurrogateRecord | None:
+    if found.surrogate is None or found.measured is None:
+        return None
+    measured, efficiency = found.measured, found.measured.efficiency
+    return SurrogateRecord(
+        method=found.surrogate.settings.method,
+        is_used=found.integrand is not None,
+        n_training=found.n_points,
+        eps_1=efficiency.eps_1,
+        eps_2=efficiency.eps_2,
+        alpha=efficiency.alpha,
+        overweight_fraction=measured.overweight_on_fresh_points,
+        gain=found.gain,
+        us_per_point=measured.us_per_point,
+        us_per_survivor=measured.us_per_survivor,
+        cross_section_pb=measured.sums.mean,
+        cross_section_error_pb=measured.sums.error,
+        n_points=measured.n_points,
+        n_survivors=measured.n_survivors,
+    )
+
+
+def _decisions(learned: Learned, wall_s: Mapping[str, float]) -> tuple[Decision, ...]:
     """What the card left to the run."""
     found = []
+    process, integration = learned.process, learned.integration
     card = process.card
     if card.matrix_element.provider == "auto":
         reason = "the first provider that serves the process"
@@ -187,6 +232,22 @@ def _decisions(
                 reason=integration.reason,
                 expected=tuple(map(_cost_record, integration.expected)),
                 outcome=spent,
+            )
+        )
+    if card.run.surrogate == "auto":
+        stand_in = learned.stand_in
+        found.append(
+            Decision(
+                name="run.surrogate",
+                choice="never" if stand_in.integrand is None else "always",
+                reason=stand_in.reason,
+                expected=tuple(map(_cost_record, stand_in.expected)),
+                outcome=CostRecord(
+                    sampler=integration.chosen.name,
+                    n_steps=card.surrogate.n_steps if stand_in.surrogate else 0,
+                    training_s=wall_s["surrogate"],
+                    goal_s=wall_s["generate"],
+                ),
             )
         )
     return tuple(found)

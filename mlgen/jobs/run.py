@@ -12,6 +12,7 @@ from mlgen.build import build
 from mlgen.campaign.checkpoint import CHECKPOINT_FILE, RunCheckpoint, StoredRun, read_checkpoint
 from mlgen.campaign.chunk_files import CHUNKS_FOLDER
 from mlgen.campaign.pack import SUFFIX, Pack, write_pack
+from mlgen.campaign.point_files import POINTS_FOLDER, PointFiles
 from mlgen.campaign.run_folder import check_resumable, remove_unfinished, sole_use
 from mlgen.campaign.run_record import RECORD_FILE, describe_file
 from mlgen.campaign.step_clock import StepClock
@@ -25,6 +26,7 @@ from mlgen.errors import CardError
 from mlgen.integration.candidates import Integration
 from mlgen.integration.integrator import Aids, integrate
 from mlgen.integration.reference import reference_sample
+from mlgen.integration.stand_in import stand_in
 from mlgen.jobs.generation import Job
 from mlgen.jobs.outputs import Learned, pack_of, with_learning, write_run_report
 from mlgen.jobs.pack_job import read_job, run_job
@@ -103,7 +105,9 @@ def train_card(folder: Path, card: Card, stored: StoredRun, progress: Progress) 
 
 def _begun(folder: Path, stored: StoredRun) -> RunCheckpoint:
     clock = StepClock(stored.cpu_s, stored.wall_s)
-    checkpoint = RunCheckpoint(folder / CHECKPOINT_FILE, stored, clock)
+    wanted = card_from_toml(stored.card).run.surrogate != "never"
+    points = PointFiles(folder / POINTS_FOLDER) if wanted else None
+    checkpoint = RunCheckpoint(folder / CHECKPOINT_FILE, stored, clock, points=points)
     checkpoint.write()
     return checkpoint
 
@@ -117,10 +121,13 @@ def _learn(card: Card, progress: Progress, checkpoint: RunCheckpoint) -> Learned
         start = warm.sampler_for(process.integrand) if warm else None
     aids = Aids(progress=progress, clock=clock, checkpoints=checkpoint, start=start)
     integration = integrate(process.integrand, card, aids)
+    integrand = process.integrand.without(integration.dropped)
+    found = stand_in(integrand, integration.chosen, card, process.picker.model, aids)
     checkpoint.catch_up()
     return Learned(
         process=process,
         integration=integration,
+        stand_in=found,
         warm_start=warm,
         settled=checkpoint.settled,
         n_resumed=checkpoint.n_resumed,

@@ -74,6 +74,7 @@ class Sample:
         notes = (
             ("matrix_element", process.provider),
             ("sampler", self.pack.sampler),
+            ("surrogate", "yes" if self.pack.surrogate else "no"),
             ("seed", str(card.run.seed)),
             (
                 "eps_uw",
@@ -167,8 +168,7 @@ def _group_records(process: Process, sums: ChannelSums) -> tuple[GroupRecord, ..
 
 def _channel_records(sample: Sample) -> tuple[ChannelRecord, ...]:
     process, sums, packed = sample.process, sample.sums, sample.pack.chosen
-    total = sum(packed.w_max)
-    drawn = packed.fraction if process.card.run.weighted else [w / total for w in packed.w_max]
+    drawn = sample.pack.drawn(process.card.run.weighted)
     columns = zip(
         process.integrand.phase_space.channels,
         sums.means.tolist(),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from mlgen.core import AmplitudeValue, Progress, SubprocessGroup
-from mlgen.errors import PackError
+from mlgen.errors import PackError, TrainingFailed
 from mlgen.physics.model import Model
-from mlgen.surrogates.group_surrogate import GroupSurrogate, train_group
+from mlgen.surrogates.group_surrogate import LEAST_TRAINING, GroupSurrogate, train_group
 from mlgen.surrogates.sample import AmplitudeSample
 from mlgen.surrogates.settings import SurrogateSettings
+from mlgen.surrogates.soap import AveragedSoap
 from mlgen.surrogates.training import TrainingRecord
+
+N_TIMED = 40
+"""Optimizer steps that tell how long a training takes."""
 
 LARGEST_LOG = 600.0
 """Of |M|²: beyond, a power of alpha_s more would leave the range of float64."""
@@ -25,10 +31,10 @@ class Surrogate:
     def __init__(
         self,
         groups: Sequence[SubprocessGroup],
-        learned: Sequence[GroupSurrogate],
+        learned: Sequence[GroupSurrogate | None],
         settings: SurrogateSettings,
     ) -> None:
-        """Take one `GroupSurrogate` for each group."""
+        """Take one `GroupSurrogate` for each group, None where there were too few points."""
         self._groups = tuple(groups)
         self._learned = tuple(learned)
         self.settings = settings
@@ -37,9 +43,13 @@ class Surrogate:
         """|M|² and its standard deviation, to first order that of ln |M|² times |M|².
 
         That is infinite where the training sample had no such point: there the value means nothing,
-        but it is finite and positive.
+        but it is finite and not negative.
         """
-        prediction = self._learned[group].predict(momenta)
+        learned = self._learned[group]
+        if learned is None:
+            nothing = torch.zeros_like(alpha_s)
+            return AmplitudeValue(value=nothing, std=torch.full_like(nothing, torch.inf))
+        prediction = learned.predict(momenta)
         log_coupling = self._groups[group].qcd_order * alpha_s.log()
         log_value = prediction.log_value.clamp(-LARGEST_LOG, LARGEST_LOG) + log_coupling
         value = log_value.exp()
@@ -52,13 +62,22 @@ class Surrogate:
         Elsewhere the exact matrix element is to be called: outside of the range of the training
         sample's features, or where the standard deviation is larger than any it was calibrated with.
         """
-        return self._learned[group].predict(momenta).is_covered
+        learned = self._learned[group]
+        if learned is None:
+            return torch.zeros(len(momenta), dtype=torch.bool, device=momenta.device)
+        return learned.predict(momenta).is_covered
+
+    @property
+    def of_groups(self) -> tuple[GroupSurrogate | None, ...]:
+        """What was learned of each group; None: nothing."""
+        return self._learned
 
     def state(self) -> dict[str, Tensor]:
         """All that was learned: named tensors on the CPU that share no memory."""
         return {
             f"{index}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for index, learned in enumerate(self._learned)
+            if learned is not None
             for name, tensor in learned.state_dict().items()
         }
 
@@ -71,18 +90,70 @@ def train_surrogate(
     seed: int,
     progress: Progress,
 ) -> tuple[Surrogate, tuple[TrainingRecord, ...]]:
-    """Learn |M|² of each group from a sample of its own.
+    """Learn |M|² of each group from a sample of its own; groups with few points stay unlearned.
+
+    Returns:
+        surrogate: that says of the others that it has seen nothing like them.
+        records: of the groups that were learned.
 
     Raises:
         CardError: no such method.
-        TrainingFailed: a sample is too small, or a loss is not finite.
+        TrainingFailed: all samples are too small, or a loss is not finite.
     """
-    trained = [
-        train_group(sample, group, model, settings, seed, progress)
-        for sample, group in zip(samples, groups, strict=True)
-    ]
-    learned, records = zip(*trained, strict=True)
-    return Surrogate(groups, learned, settings), records
+    kept = 1 - settings.validation_share - settings.calibration_share
+    least = math.ceil((LEAST_TRAINING + 1) / kept)
+    if not any(len(sample) >= least for sample in samples):
+        raise TrainingFailed(
+            f"surrogate: {max(map(len, samples), default=0)} points of a group: expected at least "
+            f"{least}"
+        )
+    learned: list[GroupSurrogate | None] = []
+    records = []
+    for sample, group in zip(samples, groups, strict=True):
+        if len(sample) < least:
+            learned.append(None)
+            continue
+        found, record = train_group(sample, group, model, settings, seed, progress)
+        learned.append(found)
+        records.append(record)
+    return Surrogate(groups, learned, settings), tuple(records)
+
+
+def untrained_surrogate(
+    groups: Sequence[SubprocessGroup], model: Model, settings: SurrogateSettings
+) -> Surrogate:
+    """One that has learned nothing, but takes as long as one that has.
+
+    Raises:
+        CardError: no such method.
+    """
+    return Surrogate(groups, [GroupSurrogate(g, model, settings) for g in groups], settings)
+
+
+def time_of_training(
+    groups: Sequence[SubprocessGroup], model: Model, settings: SurrogateSettings
+) -> float:
+    """Wall-clock seconds that training all groups would take, from a few steps on noise.
+
+    Raises:
+        CardError: no such method.
+    """
+    total = 0.0
+    rng = torch.Generator().manual_seed(0)
+    for group in groups:
+        surrogate = GroupSurrogate(group, model, settings)
+        shape = settings.batch_size, surrogate.inputs.n_columns
+        features, target = torch.randn(shape, generator=rng), torch.randn(shape[0], generator=rng)
+        optimizer = AveragedSoap(surrogate.method)
+        with optimizer.stepping():
+            for n_done in range(N_TIMED):
+                if n_done == N_TIMED // 2:  # the first steps allocate and fill caches
+                    started = time.perf_counter()
+                loss = surrogate.method.loss(features, target, len(features))
+                optimizer.step(loss, settings.learning_rate)
+        spent = time.perf_counter() - started
+        total += settings.n_steps * spent / (N_TIMED - N_TIMED // 2)
+    return min(total, len(groups) * settings.max_cpu_s)
 
 
 def restore_surrogate(
@@ -97,11 +168,19 @@ def restore_surrogate(
         CardError: no such method.
         PackError: the state is not one of this process with these settings.
     """
-    learned = []
+    known = {key.partition(".")[0] for key in state}
+    if not known or not known <= {str(index) for index in range(len(groups))}:
+        raise PackError(
+            f"a surrogate of the groups {sorted(known)}: expected some of {len(groups)}, from 0"
+        )
+    learned: list[GroupSurrogate | None] = []
     for index, group in enumerate(groups):
-        surrogate = GroupSurrogate(group, model, settings)
         prefix = f"{index}."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if not own:
+            learned.append(None)
+            continue
+        surrogate = GroupSurrogate(group, model, settings)
         try:
             surrogate.load_state_dict(own)
         except RuntimeError as error:

@@ -14,7 +14,7 @@ from mlgen.core import Amplitude, AmplitudeValue, EventBatch, random_stream
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import GenerationError, NonFiniteWeight
 from mlgen.events.unweighting import effective_sample_size, find_w_max_by_channel
-from mlgen.integration.generate import EventSource, Generated, generate
+from mlgen.integration.generate import ChunkPlan, EventSource, Generated, generate
 from mlgen.integration.measure import Estimate, estimate
 from mlgen.integration.proposal import Proposal, channel_weight, draw
 from mlgen.physics.kinematics import mass, rapidity
@@ -46,7 +46,8 @@ class Setup:
             self.card, weighted=weighted, n_events=n_events, seed=seed, max_points=max_points
         )
         fractions = self.proposal.fractions if weighted else self.measured.unweighting_fractions
-        return generate(self.source(fractions, card, title), self.measured, SilentProgress())
+        plan = ChunkPlan.from_estimate(card, self.measured)
+        return generate(self.source(fractions, card, title), plan, SilentProgress())
 
     def source(self, fractions: Tensor, card: RunCard, title: str = "generating") -> EventSource:
         return EventSource(
@@ -325,7 +326,9 @@ def test_the_test_above_notices_channels_in_the_wrong_proportion() -> None:
     skewed = torch.tensor([0.3, 0.7], dtype=torch.float64)
     assert abs(float(prepared.measured.unweighting_fractions[0]) - 0.3) > 0.05
     source = prepared.source(skewed, replace(prepared.card, n_events=20_000))
-    made = generate(source, prepared.measured, SilentProgress())
+    made = generate(
+        source, ChunkPlan.from_estimate(source.run, prepared.measured), SilentProgress()
+    )
     mean, error = mean_and_error(of_events(made.events)["share_2"], made.events.weight)
     expected, expected_error = expected_of_drell_yan()["share_2"]
     with pytest.raises(AssertionError, match="pull"):

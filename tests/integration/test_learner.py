@@ -10,14 +10,14 @@ from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import GenerationError
 from mlgen.integration.adapt import FEWEST, USUAL, GridLearner
 from mlgen.integration.candidates import Goal
-from mlgen.integration.learner import Learner, LearnerState, teach
+from mlgen.integration.learner import Learner, LearnerState, NoCheckpoints, teach
 from tests.integration.toys import nothing, peaks
 
 CARD = VegasCard(n_points=4000, n_iterations=4, n_bins=16)
 
 
 @dataclass
-class Memory:
+class Memory(NoCheckpoints):
     """Checkpoints in memory."""
 
     states: dict[str, LearnerState] = field(default_factory=dict)
@@ -31,9 +31,6 @@ class Memory:
         state = learner.state()
         tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
         self.states[learner.purpose] = LearnerState(tensors=tensors, numbers=state.numbers)
-
-    def settle(self, name: str, measured: float) -> float:
-        return measured
 
 
 def learner(goal: Goal | None = None, card: VegasCard = CARD) -> GridLearner:

@@ -11,7 +11,7 @@ from mlgen.cards import RunCard
 from mlgen.core import AmplitudeValue, EventBatch
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.candidates import Candidate
-from mlgen.integration.generate import EventSource, generate
+from mlgen.integration.generate import ChunkPlan, EventSource, generate
 from mlgen.integration.measure import estimate
 from mlgen.integration.proposal import Proposal
 from mlgen.integration.reference import reference_sample
@@ -74,7 +74,7 @@ def test_the_points_that_measured_a_sampler_come_back_with_their_weights() -> No
         run=card,
         title="estimate crude",
     )
-    again = generate(source, measured, SilentProgress()).events
+    again = generate(source, ChunkPlan.from_estimate(source.run, measured), SilentProgress()).events
     events = sample(10_000)
     assert torch.equal(events.weight, again.weight)
     final, others = events.status == 1, again.status == 1

@@ -16,7 +16,8 @@ from mlgen.errors import GenerationError, NonFiniteWeight
 from mlgen.integration.generate import EventSource
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.proposal import Proposal, channel_weight, draw
-from mlgen.integration.two_stage import Maxima, SurrogateIntegrand, Trust, TwoStageSource
+from mlgen.integration.trust import Trust
+from mlgen.integration.two_stage import Maxima, SurrogateIntegrand, TwoStageSource
 from tests.integration.lepton_pairs import MuonPairs
 from tests.integration.surrogates import (
     N_CHUNKS,

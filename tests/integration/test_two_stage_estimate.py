@@ -10,7 +10,8 @@ from torch import Tensor
 from benchmarks.distorted import Distorted, worse_forward
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import GenerationError
-from mlgen.integration.two_stage import SurrogateIntegrand, Trust
+from mlgen.integration.trust import Trust
+from mlgen.integration.two_stage import SurrogateIntegrand
 from mlgen.integration.two_stage_estimate import (
     MOST_POINTS,
     TwoStageEstimate,

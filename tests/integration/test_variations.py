@@ -17,7 +17,7 @@ from mlgen.core import Evaluation, EventBatch, PhaseSpacePoints, random_stream
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.candidates import Integration
 from mlgen.integration.estimate import ratios_of_means
-from mlgen.integration.generate import EventSource, generate
+from mlgen.integration.generate import ChunkPlan, EventSource, generate
 from mlgen.integration.integrator import Aids, integrate
 from mlgen.physics.pdf import find_set
 from tests.integration.toys import process
@@ -51,7 +51,9 @@ def varied_cross_sections(
         w_max=chosen.measured.w_max,
         run=run,
     )
-    sample = generate(source, chosen.measured, SilentProgress())
+    sample = generate(
+        source, ChunkPlan.from_estimate(source.run, chosen.measured), SilentProgress()
+    )
     sums = chosen.measured.sums + sample.totals.sums
     ratio, error = ratios_of_means([sample.events])
     points = [(v.mu_r_factor, v.mu_f_factor) for v in made.picker.reweighting.variations]

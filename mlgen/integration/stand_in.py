@@ -1,0 +1,215 @@
+"""A surrogate that stands in for the exact |M|² of a frozen sampler: whether it pays, learned, measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from mlgen.cards import Card
+from mlgen.errors import GenerationError, TrainingFailed
+from mlgen.integration.candidates import MAX_PULL, Candidate, Expectation
+from mlgen.integration.exact_points import samples_of
+from mlgen.integration.integrand import ProcessIntegrand
+from mlgen.integration.integrator import NOT_WORTH_MEASURING_S, Aids
+from mlgen.integration.learner import LearnerState
+from mlgen.integration.surrogate_prices import Prices
+from mlgen.integration.trust import Trust
+from mlgen.integration.two_stage import SurrogateIntegrand
+from mlgen.integration.two_stage_estimate import TwoStageEstimate, estimate_two_stage
+from mlgen.physics.model import Model
+from mlgen.surrogates.surrogate import Surrogate, restore_surrogate, train_surrogate
+
+MARGIN = 0.8
+"""A surrogate must be expected to leave less than this part of the time that events take without one."""
+USUAL_EPS_2 = 0.6
+"""Of the survivors of the first step, expected before anything is known."""
+CEILING = 2.0
+"""The largest s_max, in units of the w_max of the exact weights."""
+N_SURVIVORS = 20_000
+"""Points that measure x_max."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StandIn:
+    """What became of the surrogate that a card asks for."""
+
+    integrand: SurrogateIntegrand | None = None
+    """None: events are made with the exact |M|² alone."""
+    surrogate: Surrogate | None = None
+    measured: TwoStageEstimate | None = None
+    """By fresh points, that count for nothing else; also where it is not used."""
+    reason: str
+    """Why it is used, or not."""
+    expected: tuple[Expectation, ...] = ()
+    """Without it and with it, before it was trained."""
+    gain: float = 0.0
+    """f_eff: how many times faster events come, without what training took; 0 where it was not measured."""
+    n_points: int = 0
+    """That it learned from."""
+    n_calls: int = 0
+    """Exact matrix elements computed for it beside those."""
+    warnings: tuple[str, ...] = ()
+
+
+def stand_in(
+    integrand: ProcessIntegrand, chosen: Candidate, card: Card, model: Model, aids: Aids
+) -> StandIn:
+    """Learn |M|² from the points that were kept, and see whether events come sooner with it.
+
+    A training that fails, or a surrogate that does not help, costs its time and nothing else.
+
+    Args:
+        integrand: without the channels that were dropped.
+        chosen: the sampler that makes the events.
+
+    Raises:
+        NonFiniteWeight: a weight is NaN or infinite.
+    """
+    if card.run.surrogate == "never" or card.run.weighted:
+        return StandIn(reason="weighted events" if card.run.weighted else "the card asks for none")
+    return _Choice(integrand, chosen, card, model, aids).run()
+
+
+class _Choice:
+    """Whether a surrogate is used; counts matrix elements as it goes."""
+
+    def __init__(
+        self,
+        integrand: ProcessIntegrand,
+        chosen: Candidate,
+        card: Card,
+        model: Model,
+        aids: Aids,
+    ) -> None:
+        self._integrand, self._chosen, self._card = integrand, chosen, card
+        self._model, self._aids = model, aids
+        self._without_s = chosen.seconds_for(card.run.n_events, weighted=False)
+        self._asks = card.run.surrogate == "always"
+        self._n_calls = 0
+        self._expected: tuple[Expectation, ...] = ()
+
+    def run(self) -> StandIn:
+        name = self._chosen.name
+        if not self._asks and self._without_s <= NOT_WORTH_MEASURING_S:
+            return self._without(
+                f"the events take about {self._without_s:.3g} s with {name}, too little to train for"
+            )
+        proposal = self._chosen.proposal_for(weighted=False)
+        with self._aids.clock.step("surrogate"):
+            prices, n_calls = Prices.measured(self._integrand, proposal, self._card, self._model)
+            prices = prices.settled(self._aids.checkpoints.settle)
+        self._n_calls += n_calls
+        self._expected = self._expectations(prices)
+        with_it = self._expected[1].total_s
+        if not self._asks and with_it > MARGIN * self._without_s:
+            return self._without(
+                f"the events take about {self._without_s:.3g} s with {name}, and would take "
+                f"{with_it:.3g} s with a surrogate, its training included"
+            )
+        try:
+            return self._measured(prices)
+        except (TrainingFailed, GenerationError) as failure:
+            warning = f"the surrogate failed: {failure}; it is not used"
+            return replace(self._without(warning), warnings=(warning,))
+
+    def _measured(self, prices: Prices) -> StandIn:
+        aids, run = self._aids, self._card.run
+        with aids.clock.step("surrogate"):
+            surrogate, n_points = learned_surrogate(
+                self._integrand, self._card, self._model, aids, "surrogate"
+            )
+            doubled = SurrogateIntegrand(
+                integrand=self._integrand, surrogate=surrogate, trust=Trust()
+            )
+            measured = estimate_two_stage(
+                doubled,
+                self._chosen.proposal,
+                replace(run, n_estimate=len(self._chosen.measured.weights)),
+                f"{self._chosen.name} with a surrogate",
+                aids.progress,
+                N_SURVIVORS,
+                prices.cost_ratio,
+                CEILING * self._chosen.measured.w_max,
+            )
+        self._n_calls += measured.n_calls
+        measured = replace(
+            measured,
+            us_per_point=aids.checkpoints.settle(
+                "surrogate.us_per_drawn_point", measured.us_per_point
+            ),
+            us_per_survivor=aids.checkpoints.settle(
+                "surrogate.us_per_survivor", measured.us_per_survivor
+            ),
+        )
+        with_it = 1e-6 * run.n_events * measured.us_per_event / measured.efficiency.alpha
+        found = StandIn(
+            surrogate=surrogate,
+            measured=measured,
+            reason=f"the events take about {self._without_s:.3g} s with {self._chosen.name}, and "
+            f"{with_it:.3g} s with its surrogate",
+            expected=self._expected,
+            gain=self._without_s / with_it,
+            n_points=n_points,
+            n_calls=self._n_calls,
+        )
+        if problem := self._disagreement(measured):
+            return replace(found, reason=problem, warnings=(f"{problem}; it is not used",))
+        used = replace(found, integrand=doubled)
+        if self._asks:
+            return replace(used, reason="the card asks for it")
+        return used if with_it < self._without_s else found
+
+    def _disagreement(self, measured: TwoStageEstimate) -> str:
+        """What shows that the two ways to the cross section differ; there is no reason to but a fault."""
+        ours, theirs = measured.sums, self._chosen.measured.sums
+        error = math.hypot(ours.error, theirs.error)
+        if abs(ours.mean - theirs.mean) <= MAX_PULL * error:
+            return ""
+        return (
+            f"with the surrogate the cross section is {ours.mean:.5g} ± {ours.error:.2g} pb, without "
+            f"{theirs.mean:.5g} ± {theirs.error:.2g} pb"
+        )
+
+    def _expectations(self, prices: Prices) -> tuple[Expectation, Expectation]:
+        run, measured = self._card.run, self._chosen.measured
+        us_per_point = prices.us_per_point + prices.us_per_prediction
+        us_per_event = us_per_point / measured.kept + prices.us_per_call / USUAL_EPS_2
+        n_measuring = 2 * len(measured.weights)
+        measuring_s = 1e-6 * (n_measuring * us_per_point + N_SURVIVORS * prices.us_per_call)
+        name = self._chosen.name
+        return (
+            Expectation(sampler=name, n_steps=0, training_s=0.0, goal_s=self._without_s),
+            Expectation(
+                sampler=f"{name} with a surrogate",
+                n_steps=self._card.surrogate.n_steps,
+                training_s=prices.training_s + measuring_s,
+                goal_s=1e-6 * run.n_events * us_per_event,
+            ),
+        )
+
+    def _without(self, reason: str) -> StandIn:
+        return StandIn(reason=reason, expected=self._expected, n_calls=self._n_calls)
+
+
+def learned_surrogate(
+    integrand: ProcessIntegrand, card: Card, model: Model, aids: Aids, purpose: str
+) -> tuple[Surrogate, int]:
+    """The surrogate that the points kept so far teach, and how many they are; trained once.
+
+    Raises:
+        TrainingFailed: there are too few points, or a loss is not finite.
+    """
+    if (state := aids.checkpoints.load(purpose)) is not None:
+        surrogate = restore_surrogate(integrand.groups, model, card.surrogate, state.tensors)
+        return surrogate, int(state.numbers["n_points"])
+    samples = samples_of(aids.checkpoints.kept(), integrand, card.surrogate.max_points)
+    surrogate, _ = train_surrogate(
+        samples, integrand.groups, model, card.surrogate, card.run.seed, aids.progress
+    )
+    n_points = sum(map(len, samples))
+    tensors: Mapping[str, Tensor] = surrogate.state()
+    aids.checkpoints.store(purpose, LearnerState(tensors=tensors, numbers={"n_points": n_points}))
+    return surrogate, n_points
