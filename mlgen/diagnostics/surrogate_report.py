@@ -20,7 +20,7 @@ from mlgen.diagnostics.surrogate_plots import (
     pull_plot,
     validation_plot,
 )
-from mlgen.surrogates.accuracy import PRECISE, TOTAL, RegionAccuracy
+from mlgen.surrogates.accuracy import PRECISE, STATISTICAL, TOTAL, RegionAccuracy
 from mlgen.surrogates.calibration import ONE_SIGMA
 from mlgen.surrogates.distributions import DELTA_QUANTILES
 from mlgen.surrogates.learning_curve import LearningPoint
@@ -138,13 +138,7 @@ def _figures(prefix: str, group: GroupRecord) -> Iterator[PageFigure]:
         "Δ = learned / true - 1, of A = |M|². Above: how its size is distributed. Below: which share of the points "
         f"has a larger one. The dashed line is {100 * PRECISE:g}%.",
     )
-    yield PageFigure(
-        Markup(pull_plot(regions[ALL].pulls, f"{prefix}parts")),
-        "Pulls, by part of the uncertainty",
-        "Total and systematic: learned less true |M|², over that part. Statistical: the scatter of "
-        "several trainings over what each says that it is. The systematic part alone is too narrow "
-        "where the statistical one matters.",
-    )
+    yield _pull_figure(prefix, group)
     yield PageFigure(
         Markup(pull_plot(_totals(regions), f"{prefix}pulls")),
         "Pulls, by region",
@@ -172,6 +166,26 @@ def _figures(prefix: str, group: GroupRecord) -> Iterator[PageFigure]:
             f"The loss on points held out for it: {group.training.n_steps:,} steps, "
             f"{duration(group.training.cpu_s)} of CPU time.",
         )
+
+
+def _pull_figure(prefix: str, group: GroupRecord) -> PageFigure:
+    pulls = dict(group.regions[ALL].pulls)
+    text = (
+        "Total and systematic: learned less true ln |M|², over that part of the standard deviation. "
+        "The systematic part alone is too small where the statistical one matters."
+    )
+    repeated = [p for p in group.learning_curve if STATISTICAL in p.regions[ALL].pulls]
+    if repeated and STATISTICAL not in pulls:
+        point = repeated[-1]
+        pulls[STATISTICAL] = of = point.regions[ALL].pulls[STATISTICAL]
+        width = with_error(of.width, of.width_error)
+        text += f" Statistical, of surrogates that learned from {point.n:,} points each (width {width}):"
+    elif STATISTICAL in pulls:
+        text += " Statistical, of several trainings:"
+    if STATISTICAL in pulls:
+        text += " how much they scatter, over what each says that it is."
+    svg = Markup(pull_plot(pulls, f"{prefix}parts"))
+    return PageFigure(svg, "Pulls, by part of the uncertainty", text)
 
 
 def _totals(regions: Mapping[str, RegionAccuracy]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def learning_curve(
     progress: Progress,
     sizes: Sequence[int] | None = None,
     near_cuts: Tensor | None = None,
+    n_repeats: int = 1,
 ) -> tuple[LearningPoint, ...]:
     """Train on the first points of a sample, anew for each size, and test on other points.
 
@@ -49,6 +50,8 @@ def learning_curve(
         test: independent of it.
         sizes: `curve_sizes` by default.
         near_cuts: (n_test,), bool: see `accuracy.accuracy`.
+        n_repeats: as many surrogates are trained, each on points of its own, where the sample has so
+            many: their scatter gives the statistical pulls of the first.
 
     Raises:
         MlgenError: the sample has fewer points than a size.
@@ -61,9 +64,14 @@ def learning_curve(
             raise MlgenError(f"size = {size}: expected 1 to {len(sample)} points of the sample")
     points = []
     for size in sizes:
-        part = sample.select(slice(size))
-        learned, record = train_group(part, group, model, settings, seed, progress)
-        points.append(learning_point(size, learned, record, test, near_cuts))
+        parts = [slice(k * size, (k + 1) * size) for k in range(len(sample) // size)][:n_repeats]
+        trained = [
+            train_group(sample.select(part), group, model, settings, seed + k, progress)
+            for k, part in enumerate(parts)
+        ]
+        (learned, record), *others = trained
+        scattered = [other for other, _ in others]
+        points.append(learning_point(size, learned, record, test, near_cuts, scattered))
     return tuple(points)
 
 
@@ -73,9 +81,11 @@ def learning_point(
     training: TrainingRecord,
     test: AmplitudeSample,
     near_cuts: Tensor | None = None,
+    others: Sequence[GroupSurrogate] = (),
 ) -> LearningPoint:
-    """A point of a learning curve, of a surrogate that was trained already."""
-    return LearningPoint(n=n, training=training, regions=accuracy(surrogate, test, near_cuts))
+    """A point of a learning curve, of a surrogate that was trained already; see `accuracy.accuracy`."""
+    regions = accuracy(surrogate, test, near_cuts, others)
+    return LearningPoint(n=n, training=training, regions=regions)
 
 
 def curve_sizes(n: int, settings: SurrogateSettings) -> tuple[int, ...]:

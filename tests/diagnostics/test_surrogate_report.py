@@ -127,6 +127,18 @@ def test_what_is_not_known_is_left_out(record: SurrogateRecord) -> None:
     assert html.count("<svg") == len(TITLES) - 1
 
 
+def test_statistical_pulls_of_smaller_samples_stand_in_for_missing_ones(
+    record: SurrogateRecord,
+) -> None:
+    region = record.groups[0].regions["all"]
+    pulls = {name: of for name, of in region.pulls.items() if name != STATISTICAL}
+    group = replace(record.groups[0], regions={"all": replace(region, pulls=pulls)})
+    text = text_of(render_surrogate_report(replace(record, groups=(group,))))
+    assert "of surrogates that learned from 100,000 points each (width" in text
+    of = group.learning_curve[-1].regions["all"].pulls[STATISTICAL]
+    assert f"(width {with_error(of.width, of.width_error)})" in text
+
+
 def test_texts_from_the_card_are_escaped(record: SurrogateRecord) -> None:
     group = replace(record.groups[0], name=EVIL)
     gain = TwoStageRecord(sampler="flow", eps_full=0.9, eps_1=0.5, eps_2=0.3, alpha=1.0, f_eff=0.2)
