@@ -32,7 +32,7 @@ class BayesianNetwork(Method):
 
         sum over weights of (d mean / d w)² s²,
 
-    which costs as much as three networks; see docs/experiments.md.
+    which costs as much as three networks.
     """
 
     def __init__(self, inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> None:
@@ -52,25 +52,28 @@ class BayesianNetwork(Method):
         likelihood = gaussian_loss(mean, bounded(log_std), target).mean()
         return likelihood + self.divergence() / n_training
 
+    @torch.no_grad()  # so that all can be done in place
     def forward(self, features: Tensor) -> Prediction:
-        hidden, slopes = [features.T], []
+        hidden, steps = features.T, []
         *inner, last = self._layers()
-        for weights, _ in inner:
-            summed = affine(weights, hidden[-1])
+        for weights, squares in inner:
+            summed = affine(weights, hidden)
+            variance = affine(squares, hidden.square())
             gate = summed.sigmoid()
-            hidden.append(summed * gate)
-            slopes.append(gate + hidden[-1] * (1 - gate))
-        mean, log_std = affine(last[0], hidden[-1]).unbind(0)
+            hidden = summed.mul_(gate)
+            slope = torch.addcmul(gate, hidden, gate, value=-1).add_(hidden)
+            steps.append((weights[:-1], variance, slope))
+        mean, log_std = affine(last[0], hidden).unbind(0)
         # Of the output that is the mean alone.
-        variance = affine(last[1][:, :1], hidden[-1].square())[0]
+        total = affine(last[1][:, :1], hidden.square_())[0]
         gradient = last[0][:-1, :1]
-        for (weights, squares), before, slope in zip(
-            reversed(inner), reversed(hidden[:-1]), reversed(slopes), strict=True
-        ):
-            gradient = gradient * slope
-            variance = variance + (gradient.square() * affine(squares, before.square())).sum(0)
-            gradient = weights[:-1] @ gradient
-        return Prediction(mean, bounded(log_std).exp(), variance.sqrt())
+        while steps:
+            weights, variance, slope = steps.pop()
+            gradient = slope.mul_(gradient)
+            total.add_(variance.mul_(gradient).mul_(gradient).sum(0))
+            if steps:
+                gradient = weights @ gradient
+        return Prediction(mean, bounded(log_std).exp(), total.sqrt())
 
     def divergence(self) -> Tensor:
         """KL of the weights' distribution from its prior, a scalar: eq. (11) of arXiv:2206.14831."""
