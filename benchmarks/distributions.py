@@ -28,9 +28,10 @@ from mlgen.card_files import find_card, read_card
 from mlgen.core import EventBatch, random_stream
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.adapt import adapt_grid
+from mlgen.integration.aids import Aids
 from mlgen.integration.generate import ChunkPlan, EventSource, generate
 from mlgen.integration.integrand import ProcessIntegrand
-from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.integrator import integrate
 from mlgen.integration.proposal import Proposal, channel_weight, draw
 from mlgen.physics.cuts import is_jet
 from mlgen.physics.kinematics import delta_r, eta, mass, pt, rapidity

@@ -25,8 +25,9 @@ from mlgen.card_files import find_card, read_card
 from mlgen.core import random_stream
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.events.unweighting import unweighting_efficiency
+from mlgen.integration.aids import Aids
 from mlgen.integration.candidates import Candidate
-from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.integrator import integrate
 
 N_POINTS = 100_000
 """N of eps_uw(N, t)."""

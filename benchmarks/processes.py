@@ -25,7 +25,8 @@ from mlgen.build import build
 from mlgen.campaign.step_clock import StepClock
 from mlgen.card_files import card_names, find_card, read_card
 from mlgen.diagnostics.progress import SilentProgress
-from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.aids import Aids
+from mlgen.integration.integrator import integrate
 from mlgen.integration.measure import estimate
 
 REFERENCE = Path(mlgen.__file__).parent.parent / "tests" / "reference" / "xsec.json"

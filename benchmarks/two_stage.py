@@ -31,9 +31,10 @@ from mlgen.cards import RunCard
 from mlgen.core import Amplitude, AmplitudeValue
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.events.two_stage import effective_gain
+from mlgen.integration.aids import Aids
 from mlgen.integration.candidates import Candidate
 from mlgen.integration.generate import Chunk, EventSource
-from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.integrator import integrate
 from mlgen.integration.trust import Trust
 from mlgen.integration.two_stage import SurrogateIntegrand, TwoStageSource
 from mlgen.integration.two_stage_estimate import TwoStageEstimate, estimate_two_stage

@@ -29,6 +29,7 @@ from mlgen.cards import Card
 from mlgen.core import Progress
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError
+from mlgen.integration.aids import Aids
 from mlgen.integration.candidates import Integration
 from mlgen.integration.domain import Domain
 from mlgen.integration.function_integral import (
@@ -36,7 +37,6 @@ from mlgen.integration.function_integral import (
     FunctionSettings,
     integrate_function,
 )
-from mlgen.integration.integrator import Aids
 from mlgen.integration.integrator import integrate as _integrate
 from mlgen.integration.user_function import Backend, UserFunction
 from mlgen.jobs.generation import card_of

@@ -16,7 +16,8 @@ from mlgen.build import build
 from mlgen.campaign.step_clock import StepClock
 from mlgen.card_files import find_card, read_card
 from mlgen.diagnostics.progress import SilentProgress
-from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.aids import Aids
+from mlgen.integration.integrator import integrate
 from mlgen.physics.model import StandardModel
 from tests.amplitudes.pyamplicol_requests import OTHER_ELEMENTS
 from tests.integration.lepton_pairs import XSEC, MuonPairs

@@ -18,8 +18,9 @@ from mlgen.core import Progress, TrainingBatch, random_stream
 from mlgen.diagnostics.contenders import NO_COST, FreshPoints, Learned, Meter
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.adapt import USUAL
+from mlgen.integration.aids import Aids
 from mlgen.integration.estimate import ChannelSums
-from mlgen.integration.integrator import VEGAS, Aids, integrate
+from mlgen.integration.integrator import VEGAS, integrate
 from mlgen.integration.proposal import Proposal, channel_weight, draw
 
 PILOT_SHARE = 0.1

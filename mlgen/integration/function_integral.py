@@ -13,10 +13,11 @@ from mlgen.core import Clock, Progress, TrainingBatch, random_stream
 from mlgen.cut_cards import require
 from mlgen.errors import CardError, GenerationError
 from mlgen.events.unweighting import accept
+from mlgen.integration.aids import Aids
 from mlgen.integration.candidates import Candidate, Goal
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.integral import Integral
-from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.integrator import integrate
 from mlgen.integration.measure import Estimate
 from mlgen.integration.proposal import Proposal, channel_weight, draw
 from mlgen.integration.replay import joined

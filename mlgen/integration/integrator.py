@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from mlgen.cards import SamplingCard
-from mlgen.core import Clock, Evaluation, Integrand, Progress, random_stream
+from mlgen.core import Evaluation, Integrand, random_stream
 from mlgen.errors import TrainingFailed
 from mlgen.integration.adapt import GridLearner
+from mlgen.integration.aids import NOT_WORTH_MEASURING_S, Aids, Guidance
 from mlgen.integration.candidates import (
     Candidate,
     Goal,
@@ -21,7 +22,7 @@ from mlgen.integration.candidates import (
 )
 from mlgen.integration.choosing import AsAsked, Costs, Policy, TooLittle, WherePays
 from mlgen.integration.integrand import ProcessIntegrand
-from mlgen.integration.learner import NO_CHECKPOINTS, Checkpoints, teach
+from mlgen.integration.learner import teach
 from mlgen.integration.measure import estimate
 from mlgen.integration.proposal import Proposal, draw
 from mlgen.integration.training import SamplerLearner, loss_of
@@ -37,21 +38,6 @@ LEAST_ESTIMATE, MOST_ESTIMATE = 65_536, 262_144
 
 N_JUDGED = 16_384
 """Points by which samplers are compared: whether one has drifted, and which is cheaper."""
-
-NOT_WORTH_MEASURING_S = 20.0
-"""Nothing is trained for a goal that VEGAS reaches in this time."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Aids:
-    """What an integration works with, beside the integrand and the card."""
-
-    progress: Progress
-    clock: Clock
-    checkpoints: Checkpoints = NO_CHECKPOINTS
-    """Where unfinished learning is stored, and found again."""
-    start: SamplerModule | None = None
-    """A sampler to begin training from, instead of one that starts as the adapted grid."""
 
 
 def integrate(
@@ -85,6 +71,7 @@ class _Integrator:
         self._curve: TrainingCurve | None = None
         self._dropped: tuple[int, ...] = ()
         self._judged: dict[str, Candidate] = {}
+        self._guidance: Guidance | None = None
 
     def run(self, goal: Goal) -> Integration:
         card, aids = self._card, self._aids
@@ -98,6 +85,8 @@ class _Integrator:
             self._run = replace(card.run, n_estimate=_n_estimate(adapted.n_points_to_goal))
         vegas = self._measured(VEGAS, adapted.grid, adapted.fractions)
         policy = self._policy(name, goal, vegas, sampler, adapted.n_points_to_goal)
+        if policy.n_steps > 0 and self._card.run.sampler != "auto":
+            self._find_guidance(vegas.proposal)
         learned, warning = self._learned(name, sampler, vegas, policy, goal)
         chosen, reason = vegas, warning or policy.reason
         if learned is not None and not warning:
@@ -227,6 +216,25 @@ class _Integrator:
             self._judged[candidate.name] = replace(candidate, measured=measured)
         return self._judged[candidate.name]
 
+    def _find_guidance(self, proposal: Proposal) -> None:
+        """Whether training is to be guided by a surrogate."""
+        aids, flow = self._aids, self._card.flow
+        if aids.guide is None or not isinstance(self._integrand, ProcessIntegrand):
+            return
+        n_points = flow.n_steps * flow.batch_size / flow.reuse
+        with aids.clock.step("surrogate"):
+            found = aids.guide.guidance(self._integrand, proposal, n_points, aids)
+        self._guidance, n_calls = found
+        self._n_calls += n_calls
+
+    def _to_train_on(self) -> Integrand[Evaluation]:
+        """The integrand, or a cheaper one that guides the training."""
+        guide, integrand = self._aids.guide, self._integrand
+        if self._guidance is None or guide is None or not isinstance(integrand, ProcessIntegrand):
+            return integrand
+        with self._aids.clock.step("surrogate"):
+            return guide.guided(integrand, self._aids)
+
     def _teach(self, learner: SamplerLearner, policy: Policy) -> None:
         def is_wanted() -> bool:
             if learner.n_rounds == 0:
@@ -235,7 +243,7 @@ class _Integrator:
             return policy.goes_on(n_done, n_seen, learner.efficiencies[-1])
 
         aids, seed = self._aids, self._card.run.seed
-        teach(learner, self._integrand, seed, aids.progress, aids.checkpoints, is_wanted)
+        teach(learner, self._to_train_on(), seed, aids.progress, aids.checkpoints, is_wanted)
 
     def _measured(self, name: str, sampler: SamplerModule, fractions: Tensor) -> Candidate:
         proposal = Proposal(sampler=sampler, fractions=fractions)
@@ -268,12 +276,17 @@ class _Integrator:
             loss = loss_of(sampler, part, flow.renyi_order, proposal.fractions)
             torch.autograd.grad(loss, list(sampler.parameters()), allow_unused=True)
             spent.append(time.perf_counter() - started)
-        drawn = flow.batch_size / flow.reuse * s_per_point
+        self._find_guidance(proposal)
+        saved_s, learning_s = 0.0, 0.0
+        if self._guidance is not None:
+            saved_s, learning_s = self._guidance.saved_s_per_point, self._guidance.learning_s
+        drawn = flow.batch_size / flow.reuse * max(s_per_point - saved_s, 0.0)
+        estimate_s = self._run.n_estimate * s_per_point
         settle = self._aids.checkpoints.settle
         return Costs(
             us_per_point=settle("costs.us_per_point", 1e6 * s_per_point),
             s_per_step=settle("costs.s_per_step", min(spent[1:]) + drawn),
-            estimate_s=settle("costs.estimate_s", self._run.n_estimate * s_per_point),
+            estimate_s=settle("costs.estimate_s", learning_s + estimate_s),
         )
 
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-
-from torch import Tensor
 
 from mlgen.cards import Card
 from mlgen.errors import GenerationError, TrainingFailed
+from mlgen.integration.aids import NOT_WORTH_MEASURING_S, Aids
 from mlgen.integration.candidates import MAX_PULL, Candidate, Expectation
-from mlgen.integration.exact_points import samples_of
 from mlgen.integration.integrand import ProcessIntegrand
-from mlgen.integration.integrator import NOT_WORTH_MEASURING_S, Aids
-from mlgen.integration.learner import LearnerState
+from mlgen.integration.learned_surrogate import learned_surrogate
 from mlgen.integration.surrogate_prices import Prices
 from mlgen.integration.trust import Trust
 from mlgen.integration.two_stage import SurrogateIntegrand
 from mlgen.integration.two_stage_estimate import TwoStageEstimate, estimate_two_stage
 from mlgen.physics.model import Model
-from mlgen.surrogates.surrogate import Surrogate, restore_surrogate, train_surrogate
+from mlgen.surrogates.surrogate import Surrogate
 
 MARGIN = 0.8
 """A surrogate must be expected to leave less than this part of the time that events take without one."""
@@ -100,7 +96,7 @@ class _Choice:
         proposal = self._chosen.proposal_for(weighted=False)
         with self._aids.clock.step("surrogate"):
             prices, n_calls = Prices.measured(self._integrand, proposal, self._card, self._model)
-            prices = prices.settled(self._aids.checkpoints.settle)
+            prices = prices.settled(self._aids.checkpoints.settle, "surrogate")
         self._n_calls += n_calls
         self._expected = self._expectations(prices)
         with_it = self._expected[1].total_s
@@ -192,24 +188,3 @@ class _Choice:
 
     def _without(self, reason: str) -> StandIn:
         return StandIn(reason=reason, expected=self._expected, n_calls=self._n_calls)
-
-
-def learned_surrogate(
-    integrand: ProcessIntegrand, card: Card, model: Model, aids: Aids, purpose: str
-) -> tuple[Surrogate, int]:
-    """The surrogate that the points kept so far teach, and how many they are; trained once.
-
-    Raises:
-        TrainingFailed: there are too few points, or a loss is not finite.
-    """
-    if (state := aids.checkpoints.load(purpose)) is not None:
-        surrogate = restore_surrogate(integrand.groups, model, card.surrogate, state.tensors)
-        return surrogate, int(state.numbers["n_points"])
-    samples = samples_of(aids.checkpoints.kept(), integrand, card.surrogate.max_points)
-    surrogate, _ = train_surrogate(
-        samples, integrand.groups, model, card.surrogate, card.run.seed, aids.progress
-    )
-    n_points = sum(map(len, samples))
-    tensors: Mapping[str, Tensor] = surrogate.state()
-    aids.checkpoints.store(purpose, LearnerState(tensors=tensors, numbers={"n_points": n_points}))
-    return surrogate, n_points

@@ -75,10 +75,10 @@ class Prices:
         )
         return prices, len(inside) + len(each)
 
-    def settled(self, settle: Callable[[str, float], float]) -> Self:
-        """The prices that were settled on before, where they were."""
+    def settled(self, settle: Callable[[str, float], float], purpose: str) -> Self:
+        """The prices that were settled on before for this purpose, where they were."""
         names = ("us_per_point", "us_per_squared", "us_per_prediction", "training_s")
-        values = {name: settle(f"surrogate.{name}", getattr(self, name)) for name in names}
+        values = {name: settle(f"{purpose}.{name}", getattr(self, name)) for name in names}
         return replace(self, **values)
 
 

@@ -23,8 +23,10 @@ from mlgen.card_files import card_from_toml
 from mlgen.cards import Card
 from mlgen.core import EventBatch, Progress
 from mlgen.errors import CardError
+from mlgen.integration.aids import Aids
 from mlgen.integration.candidates import Integration
-from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.integrator import integrate
+from mlgen.integration.learned_surrogate import SurrogateGuide
 from mlgen.integration.reference import reference_sample
 from mlgen.integration.stand_in import stand_in
 from mlgen.jobs.generation import Job
@@ -119,7 +121,13 @@ def _learn(card: Card, progress: Progress, checkpoint: RunCheckpoint) -> Learned
         process = build(card, progress)
         checkpoint.bind(process.integrand, warm.sha256 if warm else "")
         start = warm.sampler_for(process.integrand) if warm else None
-    aids = Aids(progress=progress, clock=clock, checkpoints=checkpoint, start=start)
+    aids = Aids(
+        progress=progress,
+        clock=clock,
+        checkpoints=checkpoint,
+        start=start,
+        guide=SurrogateGuide(card=card, model=process.picker.model),
+    )
     integration = integrate(process.integrand, card, aids)
     integrand = process.integrand.without(integration.dropped)
     found = stand_in(integrand, integration.chosen, card, process.picker.model, aids)

@@ -17,10 +17,11 @@ from mlgen.core import random_stream
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError
 from mlgen.integration.adapt import adapt_grid
+from mlgen.integration.aids import Aids
 from mlgen.integration.candidates import Integration
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.integrand import ProcessIntegrand
-from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.integrator import integrate
 from mlgen.integration.proposal import Proposal, draw
 from mlgen.phasespace.multichannel import MultiChannel
 from mlgen.samplers.vegas import VegasGrid

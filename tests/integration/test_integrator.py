@@ -12,9 +12,10 @@ from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError, GenerationError
+from mlgen.integration.aids import Aids
 from mlgen.integration.candidates import Candidate, Integration
 from mlgen.integration.choosing import WherePays
-from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.integrator import integrate
 from tests.integration.toys import Toy, nothing, process, ridges
 from tests.laws import check_estimate
 

@@ -15,9 +15,10 @@ from mlgen.card_files import find_card, read_card
 from mlgen.core import Evaluation, Integrand, random_stream
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.adapt import adapt_grid
+from mlgen.integration.aids import Aids
 from mlgen.integration.candidates import Integration
 from mlgen.integration.estimate import ChannelSums
-from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.integrator import integrate
 from mlgen.integration.proposal import Proposal, draw
 from tests.integration.toys import ridges
 from tests.matrix_elements import SMOOTH

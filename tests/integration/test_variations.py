@@ -15,10 +15,11 @@ from mlgen.build import Process
 from mlgen.campaign.step_clock import StepClock
 from mlgen.core import Evaluation, EventBatch, PhaseSpacePoints, random_stream
 from mlgen.diagnostics.progress import SilentProgress
+from mlgen.integration.aids import Aids
 from mlgen.integration.candidates import Integration
 from mlgen.integration.estimate import ratios_of_means
 from mlgen.integration.generate import ChunkPlan, EventSource, generate
-from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.integrator import integrate
 from mlgen.physics.pdf import find_set
 from tests.integration.toys import process
 

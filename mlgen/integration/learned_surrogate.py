@@ -1,0 +1,69 @@
+"""A surrogate learned from the points that were kept: to stand in for |M|², or to train a sampler on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mlgen.cards import Card
+from mlgen.integration.aids import Aids, Guidance
+from mlgen.integration.exact_points import samples_of
+from mlgen.integration.integrand import ProcessIntegrand
+from mlgen.integration.learner import LearnerState
+from mlgen.integration.proposal import Proposal
+from mlgen.integration.surrogate_prices import Prices
+from mlgen.integration.trust import EXACT_SHARE, GuidedAmplitude, Trust
+from mlgen.physics.model import Model
+from mlgen.surrogates.surrogate import Surrogate, restore_surrogate, train_surrogate
+
+GUIDE_MARGIN = 1.5
+"""A guide must be expected to save so many times what its training takes."""
+
+
+def learned_surrogate(
+    integrand: ProcessIntegrand, card: Card, model: Model, aids: Aids, purpose: str
+) -> tuple[Surrogate, int]:
+    """The surrogate that the points kept so far teach, and how many they are; trained once.
+
+    Raises:
+        TrainingFailed: there are too few points, or a loss is not finite.
+    """
+    if (state := aids.checkpoints.load(purpose)) is not None:
+        surrogate = restore_surrogate(integrand.groups, model, card.surrogate, state.tensors)
+        return surrogate, int(state.numbers["n_points"])
+    samples = samples_of(aids.checkpoints.kept(), integrand, card.surrogate.max_points)
+    surrogate, _ = train_surrogate(
+        samples, integrand.groups, model, card.surrogate, card.run.seed, aids.progress
+    )
+    n_points = sum(map(len, samples))
+    state = LearnerState(tensors=surrogate.state(), numbers={"n_points": n_points})
+    aids.checkpoints.store(purpose, state)
+    return surrogate, n_points
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SurrogateGuide:
+    """Lets a flow be trained on a surrogate, with the exact |M|² at some of its points: an `aids.Guide`."""
+
+    card: Card
+    model: Model
+
+    def guidance(
+        self, integrand: ProcessIntegrand, proposal: Proposal, n_points: float, aids: Aids
+    ) -> tuple[Guidance | None, int]:
+        """See `aids.Guide`."""
+        wanted = self.card.surrogate.guides_flow
+        if self.card.run.surrogate == "never" or wanted == "never":
+            return None, 0
+        prices, n_calls = Prices.measured(integrand, proposal, self.card, self.model)
+        prices = prices.settled(aids.checkpoints.settle, "guide")
+        saved = (1 - 1 / EXACT_SHARE) * prices.us_per_squared - prices.us_per_prediction
+        found = Guidance(learning_s=prices.training_s, saved_s_per_point=1e-6 * saved)
+        pays = n_points * found.saved_s_per_point > GUIDE_MARGIN * found.learning_s
+        return (found if pays or wanted == "always" else None), n_calls
+
+    def guided(self, integrand: ProcessIntegrand, aids: Aids) -> ProcessIntegrand:
+        """See `aids.Guide`."""
+        surrogate, _ = learned_surrogate(integrand, self.card, self.model, aids, "guide")
+        exact = integrand.amplitude
+        amplitude = GuidedAmplitude(surrogate=surrogate, exact=exact, trust=Trust())
+        return replace(integrand, amplitude=amplitude)
