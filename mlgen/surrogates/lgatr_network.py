@@ -74,9 +74,10 @@ class LgatrNetwork(Network):
 
         The first token is the one that is read off: it has no momentum, and ln of s_hat.
         """
-        n, n_ext = len(columns), len(self._kinds)
-        vectors = F.pad(columns[:, 1:].reshape(n, n_ext, 1, 4), (0, 0, 0, 0, 1, 0))
+        n_ext = len(self._kinds)
+        vectors = F.pad(columns[:, 1:].reshape(-1, n_ext, 1, 4), (0, 0, 0, 0, 1, 0))
         kinds = torch.tensor((self._n_kinds, *self._kinds), device=columns.device)
-        scalars = F.one_hot(kinds, self._n_kinds + 2).to(columns.dtype).repeat(n, 1, 1)
-        scalars[:, 0, -1] = columns[:, 0]
-        return vectors, scalars
+        kinds = F.one_hot(kinds, self._n_kinds + 1).to(columns.dtype)
+        log_s = F.pad(columns[:, :1, None], (0, 0, 0, n_ext))
+        # Not len, which makes n a constant of an exported model (torch 2.13).
+        return vectors, torch.cat([kinds.expand(columns.shape[0], -1, -1), log_s], dim=2)
