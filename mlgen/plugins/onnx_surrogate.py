@@ -8,6 +8,7 @@ there the exact matrix element is to be called. What the numbers mean stands in 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -32,7 +33,10 @@ N_CHECKED = 1000
 """Points at which a file is compared with what it was made from, at most."""
 VALUE_TOLERANCE = 1e-4
 """Relative: networks are in single precision, and sum in another order elsewhere."""
+VALUE_TOLERANCE_IN_STD = 0.02
+"""In standard deviations, where these are large: their recalibration may rise steeply."""
 STD_TOLERANCE = 1e-2
+"""Relative."""
 MOST_UNDECIDED = 0.005
 """The share of points that rounding may put on the other side of the edge of what is covered."""
 
@@ -108,8 +112,8 @@ def _to_onnx(module: nn.Module, points: tuple[Tensor, Tensor], path: Path) -> An
     """The model as onnx has it, for any number of points."""
     # torch.export takes a size that is met with 1 for a constant: 2 points are an example of any.
     n = torch.export.Dim("n", min=2)
-    with warnings.catch_warnings():
-        # Of the exporter itself, on what it uses: they change with its versions.
+    with warnings.catch_warnings(), _quiet(logging.getLogger("torch.onnx")):
+        # The exporter warns of what it uses itself, and of what is not installed (torch 2.13).
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
@@ -129,6 +133,17 @@ def _to_onnx(module: nn.Module, points: tuple[Tensor, Tensor], path: Path) -> An
     if program is None:
         raise MlgenError(f"{path}: the surrogate cannot be written as ONNX")
     return program.model_proto
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Errors alone are logged inside."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _metadata(group: SubprocessGroup) -> dict[str, str]:
@@ -161,11 +176,12 @@ def _check(found: list[Tensor], expected: AmplitudeValue, path: Path) -> None:
     value, std, is_covered = found
     agreed = is_covered & expected.std.isfinite()
     undecided = float((is_covered != expected.std.isfinite()).double().mean())
-    off = (value / expected.value - 1)[agreed].abs()
+    allowed = torch.maximum(VALUE_TOLERANCE * expected.value, VALUE_TOLERANCE_IN_STD * expected.std)
+    off = ((value - expected.value) / allowed)[agreed].abs()
     std_off = (std / expected.std - 1)[agreed].abs()
     for what, got, most in (
         ("the share of points that are covered in one of the two", undecided, MOST_UNDECIDED),
-        ("the largest relative deviation of value", _largest(off), VALUE_TOLERANCE),
+        ("the largest deviation of value over what rounding may do", _largest(off), 1.0),
         ("the largest relative deviation of std", _largest(std_off), STD_TOLERANCE),
     ):
         if not got <= most:
