@@ -21,7 +21,8 @@ ONE_SIGMA = 0.682689492137086
 MAX_BINS = 40
 N_CELLS = 256
 """Of the tables that the functions become: their ranges are some tens, their bins wider than 0.1."""
-LEAST_WIDTH = 1e-9
+LEAST_WIDTH = 1e-2
+"""Of the range of a table: in a smaller one rounding in single precision would show."""
 POINTS_PER_BIN = 250
 """Fewer do not tell a quantile to better than 6 %."""
 TAIL = 0.125
@@ -102,7 +103,7 @@ class _PiecewiseLinear(NamedTuple):
         share = 0.5 ** torch.arange(len(at), dtype=torch.float64)
         share /= share.sum()
         offset = at - share @ at
-        slope = (share @ (offset * height)) / (share @ offset.square()).clamp(min=LEAST_WIDTH)
+        slope = (share @ (offset * height)) / (share @ offset.square()).clamp(min=LEAST_WIDTH**2)
         last = self.heights[-1] + slope.clamp(min=0) * (end - self.knots[-1])
         return _PiecewiseLinear(
             torch.cat([self.knots, end[None]]), torch.cat([self.heights, last[None]])
