@@ -36,7 +36,8 @@ from mlgen.cards import Card
 from mlgen.core import Amplitude, AmplitudeValue, SubprocessGroup, random_stream
 from mlgen.diagnostics.progress import RichProgress
 from mlgen.diagnostics.surrogate_report import render_surrogate_report
-from mlgen.integration.integrator import Aids, integrate
+from mlgen.integration.aids import Aids
+from mlgen.integration.integrator import integrate
 from mlgen.integration.proposal import draw
 from mlgen.phasespace.rambo import build_rambo
 from mlgen.physics.cuts import CardCuts
