@@ -12,7 +12,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlgen.api import compare, generate, integrate, merge, resume, run, train
+    from mlgen.api import (
+        compare,
+        generate,
+        integrate,
+        learn_surrogate,
+        load_surrogate,
+        merge,
+        resume,
+        run,
+        train,
+    )
     from mlgen.integration.ask_tell import AskTell
     from mlgen.integration.function_integral import FunctionSettings
     from mlgen.jobs.run import TrainResult
@@ -29,6 +39,8 @@ __all__ = [
     "compare",
     "generate",
     "integrate",
+    "learn_surrogate",
+    "load_surrogate",
     "merge",
     "resume",
     "run",
@@ -43,6 +55,8 @@ _HOMES = {
     "compare": "mlgen.api",
     "generate": "mlgen.api",
     "integrate": "mlgen.api",
+    "learn_surrogate": "mlgen.api",
+    "load_surrogate": "mlgen.api",
     "merge": "mlgen.api",
     "resume": "mlgen.api",
     "run": "mlgen.api",

@@ -46,6 +46,8 @@ from mlgen.jobs.stages import RunResult, check_format, one_thread
 
 if TYPE_CHECKING:
     from mlgen.diagnostics.comparison import ComparisonResult, ComparisonSettings
+    from mlgen.jobs.surrogate_job import SurrogateOrder, SurrogateResult
+    from mlgen.surrogates.surrogate import Surrogate
 
 
 @overload
@@ -302,6 +304,47 @@ def merge(
     """
     paths = [Path(part) for part in parts]
     return merge_parts(paths, Path(output), n_events, progress or SilentProgress())
+
+
+def learn_surrogate(
+    card: Card | Path | str,
+    folder: Path | str | None = None,
+    order: SurrogateOrder | None = None,
+    *,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> SurrogateResult:
+    """Learn the matrix element of a card with its uncertainty, and report how well it is known.
+
+    Args:
+        card: a card, the path of one, or the name of one that comes with mlgen; its section
+            `[surrogate]` says how.
+        folder: as for `run`.
+        order: how many points, and what else is wanted; None: the defaults.
+
+    Raises:
+        MlgenError: one of its children says what is wrong.
+    """
+    from mlgen.jobs.surrogate_job import SurrogateOrder, make_surrogate
+
+    card = _chosen_card(card, None, seed)
+    target = new_folder(folder, card.process.name)
+    with sole_use(target):
+        return make_surrogate(target, card, order or SurrogateOrder(), progress or SilentProgress())
+
+
+def load_surrogate(path: Path | str) -> Surrogate:
+    """The learned matrix element in a file that `learn_surrogate` wrote: a `core.Amplitude`.
+
+    Its values are approximate, with a standard deviation that is infinite where nothing like a point
+    was seen: `surrogate(momenta, alpha_s, group)`, with the groups in the order of the card's process.
+
+    Raises:
+        PackError: the file is damaged, or of other groups than its card has here.
+    """
+    from mlgen.jobs.surrogate_job import open_surrogate
+
+    return open_surrogate(Path(path))
 
 
 def compare(

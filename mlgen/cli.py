@@ -24,6 +24,7 @@ from mlgen.commands.sampling import (
     run_command,
     train_command,
 )
+from mlgen.commands.surrogate import surrogate_command
 from mlgen.errors import EventFileError, MissingExtra, MlgenError
 
 INTERRUPTED = 130
@@ -62,6 +63,7 @@ app.command("run")(run_command)
 app.command("train")(train_command)
 app.command("generate")(generate_command)
 app.command("merge")(merge_command)
+app.command("surrogate")(surrogate_command)
 
 
 @app.command("compare")

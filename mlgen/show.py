@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from mlgen.physics.ufo import read_model
 if TYPE_CHECKING:
     from mlgen.campaign.merge import Merged
     from mlgen.events.check import CheckReport
+    from mlgen.surrogates.record import SurrogateRecord
 
 MOST_ROWS = 12
 """Of one kind; what is left out is rare, or said to be."""
@@ -66,6 +68,11 @@ def show_record(record: Mapping[str, Any]) -> str:
         value = with_error(eps_uw["value"], eps_uw["error"])
         made = " (made the events)" if name == record["sampler"] else ""
         rows.append((f"eps_uw {name}", f"{value}  (N = {eps_uw['n']}, t = {eps_uw['t']:g}){made}"))
+    if surrogate := record.get("surrogate"):
+        used = "made the events faster" if surrogate["is_used"] else "not used"
+        rows.append(
+            ("surrogate", f"{_two_stages(surrogate)}, f_eff {surrogate['gain']:.2f}; {used}")
+        )
     rows.append(("events", str(record["n_events"])))
     rows.append(("overweight", f"{record['overweight_fraction']:.2%} of the cross section"))
     for decision in record["decisions"]:
@@ -89,6 +96,33 @@ def show_run(record: RunRecord, folder: Path) -> str:
     files = [("files", f"{folder}/")]
     files += [("", f"  {name}") for name in (*record.files, RECORD_FILE)]
     return show_record(record.to_table()) + "\n" + _table(files)
+
+
+def _two_stages(steps: Mapping[str, Any]) -> str:
+    return f"eps_1 {steps['eps_1']:.3g}, eps_2 {steps['eps_2']:.3g}, alpha {steps['alpha']:.5f}"
+
+
+def show_surrogate(record: SurrogateRecord, folder: Path) -> str:
+    """What was learned of a matrix element, and where it lies."""
+    rows = [("process", record.process), ("points", f"by the sampler {record.sampler}")]
+    for group in record.groups:
+        everywhere, top = group.regions["all"], group.regions["top 1 %"]
+        rows += [
+            (group.name, f"{group.n_sample} points, tested with {group.n_test}"),
+            ("  precise", f"{everywhere.precise_share:.1%} of the points within 0.1 %"),
+            ("  pull width", f"{everywhere.pull_width:.2f}"),
+            (
+                "  coverage 68 %",
+                f"{everywhere.coverage_68:.1%}, {top.coverage_68:.1%} in the top 1 %",
+            ),
+        ]
+    for gain in record.two_stage:
+        steps = f"{_two_stages(dataclasses.asdict(gain))}, eps_full {gain.eps_full:.3g}"
+        rows.append((f"with {gain.sampler}", f"{steps}: f_eff {gain.f_eff:.2f}"))
+    rows += [("note", note) for note in record.notes]
+    rows.append(("files", f"{folder}/"))
+    rows += [("", f"  {path.name}") for path in sorted(folder.iterdir())]
+    return _table(rows)
 
 
 def show_merged(merged: Merged) -> str:
@@ -134,6 +168,10 @@ def show_pack(path: Path) -> str:
         made = f", eps_uw {with_error(eps_uw.value, eps_uw.error)}"
         made += ", makes the events" if name == pack.sampler else ""
         rows.append((name, f"{n_numbers} numbers, {len(sampler.w_max)} channels{made}"))
+    if pack.surrogate is not None:
+        n_numbers = sum(tensor.numel() for tensor in pack.surrogate.tensors.values())
+        kept = with_error(pack.surrogate.kept, pack.surrogate.kept_error)
+        rows.append(("surrogate", f"{n_numbers} numbers, keeps {kept} of the points"))
     return _table(rows)
 
 

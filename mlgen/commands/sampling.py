@@ -125,7 +125,7 @@ def run_command(
         "weighted": weighted or None,
         "format": format,
     }
-    overrides = [*(settings or []), *_overrides(options)]
+    overrides = [*(settings or []), *overrides_of(options)]
     console = Console(stderr=True)
     progress = RichProgress(console)
     with interruptible(), _crew(workers, dask, slurm, htcondor, progress) as crew:
@@ -176,7 +176,7 @@ def train_command(
         from mlgen.diagnostics.progress import RichProgress
 
     options = {"n_events": n_events, "seed": seed, "sampler": sampler}
-    overrides = [*(settings or []), *_overrides(options)]
+    overrides = [*(settings or []), *overrides_of(options)]
     console = Console(stderr=True)
     progress = RichProgress(console)
     with interruptible():
@@ -317,7 +317,7 @@ def _print_warnings(warnings: Sequence[str], console: Console) -> None:
         console.print(f"WARNING: {warning}", style="bold red", markup=False, soft_wrap=True)
 
 
-def _overrides(options: Mapping[str, object]) -> list[str]:
+def overrides_of(options: Mapping[str, object]) -> list[str]:
     """Options that were given, as `--set` has them."""
     given = {key: value for key, value in options.items() if value is not None}
     return [f"run.{key}={_toml(value)}" for key, value in given.items()]

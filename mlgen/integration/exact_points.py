@@ -9,9 +9,15 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from mlgen.core import Evaluation
+from mlgen.cards import RunCard
+from mlgen.core import Evaluation, Progress, random_stream
+from mlgen.errors import GenerationError
 from mlgen.integration.integrand import ProcessEvaluation, ProcessIntegrand
+from mlgen.integration.proposal import Proposal, draw
 from mlgen.surrogates.sample import AmplitudeSample
+
+MOST_TRIES = 10_000
+"""Points that are drawn for one inside the cuts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +47,12 @@ class ExactPoints:
     def __len__(self) -> int:
         return len(self.channel)
 
+    def select(self, index: Tensor | slice) -> Self:
+        """The points at an index, mask or slice."""
+        return type(self)(
+            momenta=self.momenta[index], channel=self.channel[index], squared=self.squared[index]
+        )
+
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """Those of several batches, in their order."""
@@ -49,6 +61,39 @@ class ExactPoints:
             channel=torch.cat([part.channel for part in parts]),
             squared=torch.cat([part.squared for part in parts]),
         )
+
+
+def draw_exact(
+    integrand: ProcessIntegrand,
+    proposal: Proposal,
+    n: int,
+    run: RunCard,
+    title: str,
+    progress: Progress,
+) -> ExactPoints:
+    """The first n points inside the cuts that a sampler draws, with their matrix elements.
+
+    Raises:
+        GenerationError: hardly any point passes the cuts.
+        NonFiniteWeight: a weight is NaN or infinite.
+    """
+    parts: list[ExactPoints] = []
+    found = n_drawn = 0
+    with progress.step(title, n) as advance:
+        while found < n:
+            rng = random_stream(run.seed, title, len(parts))
+            _, evaluation = draw(integrand, proposal, run.chunk_size, rng)
+            part = ExactPoints.of(evaluation)
+            if part is not None:
+                parts.append(part)
+                advance(min(len(part), n - found), "")
+                found += len(part)
+            n_drawn += run.chunk_size
+            if found * MOST_TRIES < n_drawn:
+                raise GenerationError(
+                    f"{found} of {n_drawn} points pass the cuts: expected more to learn from"
+                )
+    return ExactPoints.joined(parts).select(slice(0, n))
 
 
 def samples_of(
