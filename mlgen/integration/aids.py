@@ -17,24 +17,35 @@ NOT_WORTH_MEASURING_S = 20.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guidance:
-    """What it costs to train a sampler on a surrogate."""
+    """What a surrogate of the integrand would cost and save."""
 
     learning_s: float
-    """Wall-clock seconds to learn the surrogate."""
-    saved_s_per_point: float
-    """Wall-clock seconds that each point costs less."""
+    """Wall-clock seconds to learn it."""
+    saved_us_per_point: float
+    """Wall-clock microseconds that a point costs less with it alone."""
+    saved_us_in_training: float
+    """The same for a point that a sampler is trained on; 0 where that is not to be."""
+    us_per_survivor: float
+    """Wall-clock microseconds that an event costs beside its points."""
 
 
 class Guide(Protocol):
-    """A cheaper integrand to train a sampler on; what it is worth is measured with the exact one."""
+    """A surrogate of the integrand, to make events faster, and to train a sampler on.
+
+    What a sampler is worth, and what events weigh, is measured with the exact integrand alone.
+    """
 
     def guidance(
         self, integrand: ProcessIntegrand, proposal: Proposal, n_points: float, aids: Aids
     ) -> tuple[Guidance | None, int]:
-        """What it would cost for so many points, None where it is not to be; and how many matrix elements that took."""
+        """What to expect, None where it is not wanted; and how many matrix elements that took.
+
+        Args:
+            n_points: that a sampler would be trained on.
+        """
 
     def guided(self, integrand: ProcessIntegrand, aids: Aids) -> ProcessIntegrand:
-        """The integrand to train on.
+        """The integrand to train a sampler on.
 
         Raises:
             TrainingFailed: nothing could be learned.

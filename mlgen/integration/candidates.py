@@ -92,13 +92,24 @@ class Goal:
     name: str
     """In the plural, for people: `the events`."""
     seconds: Callable[[Candidate], float]
-    """What it would take with a candidate."""
+    """What its points would take with a candidate, as they were measured."""
     yield_of: Callable[[float, float], float] = lambda kept, ess: ess / max(1 - ess, 1e-9)
     """How much a point is worth, by the share that is kept and the effective sample size of |w|; the default is for errors of an integral."""
     amount: float | None = None
     """How much is wanted, in the unit of `yield_of`, where that is known beforehand."""
     has_own_points: bool = False
     """Whether the points that measure a sampler count for nothing else, so that they may decide what is used."""
+
+    saved_us_per_point: float = 0.0
+    """What each point will cost less than measured, because a surrogate stands in for its |M|²."""
+    fixed_s: float = 0.0
+    """What it takes beside its points, whatever the sampler."""
+
+    def takes(self, candidate: Candidate) -> float:
+        """Wall-clock seconds with a candidate."""
+        us_per_point = candidate.measured.us_per_point
+        left = max(us_per_point - self.saved_us_per_point, 0.0)
+        return self.fixed_s + self.seconds(candidate) * left / us_per_point
 
     def n_points(self, kept: float, ess: float) -> float | None:
         """How many points it takes, as far as that is known."""

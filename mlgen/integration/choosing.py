@@ -110,7 +110,7 @@ class WherePays(Policy):
             n_steps: the card's.
         """
         self._goal, self._vegas, self._learner, self._costs = goal, vegas, learner, costs
-        without = goal.seconds(vegas)
+        without = goal.takes(vegas)
         stays = Expectation(sampler=vegas.name, n_steps=0, training_s=0.0, goal_s=without)
         lengths = {max(1, round(length * n_steps)) for length in LENGTHS}
         plan = min(
@@ -132,7 +132,7 @@ class WherePays(Policy):
         end = self._after(self.n_steps, n_half)
         # What training took so far is gone either way.
         still = (1 - n_done / self.n_steps) * end.training_s
-        to_go, without = still + end.goal_s, self._goal.seconds(self._vegas)
+        to_go, without = still + end.goal_s, self._goal.takes(self._vegas)
         if to_go < without or still < LITTLE * without:
             return True
         self.reason = (
@@ -143,7 +143,7 @@ class WherePays(Policy):
         return False
 
     def choose(self, vegas: Candidate, learned: Candidate) -> tuple[Candidate, str]:
-        seconds = {candidate.name: self._goal.seconds(candidate) for candidate in (vegas, learned)}
+        seconds = {candidate.name: self._goal.takes(candidate) for candidate in (vegas, learned)}
         chosen = min((vegas, learned), key=lambda candidate: seconds[candidate.name])
         said = ", ".join(f"{took:.3g} s with {name}" for name, took in seconds.items())
         return chosen, f"{self._goal.name} take about {said}"
@@ -154,12 +154,13 @@ class WherePays(Policy):
         kept, ess = measured.kept, measured.ess_of_sizes
         share = remaining(n_steps, n_half)
         gain = yield_of(kept**share, ess**share) / yield_of(kept, ess)
-        price = costs.us_per_point / measured.us_per_point
+        left_us = max(costs.us_per_point - self._goal.saved_us_per_point, 0.0)
+        price = left_us / measured.us_per_point
         return Expectation(
             sampler=self._learner,
             n_steps=n_steps,
             training_s=n_steps * costs.s_per_step + costs.estimate_s,
-            goal_s=self._goal.seconds(self._vegas) * price / gain,
+            goal_s=self._goal.fixed_s + self._goal.seconds(self._vegas) * price / gain,
         )
 
 

@@ -20,7 +20,7 @@ from mlgen.integration.candidates import (
     TrainingCurve,
     drift,
 )
-from mlgen.integration.choosing import AsAsked, Costs, Policy, TooLittle, WherePays
+from mlgen.integration.choosing import MARGIN, AsAsked, Costs, Policy, TooLittle, WherePays
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.learner import teach
 from mlgen.integration.measure import estimate
@@ -72,6 +72,7 @@ class _Integrator:
         self._dropped: tuple[int, ...] = ()
         self._judged: dict[str, Candidate] = {}
         self._guidance: Guidance | None = None
+        self._warnings: list[str] = []
 
     def run(self, goal: Goal) -> Integration:
         card, aids = self._card, self._aids
@@ -85,8 +86,6 @@ class _Integrator:
             self._run = replace(card.run, n_estimate=_n_estimate(adapted.n_points_to_goal))
         vegas = self._measured(VEGAS, adapted.grid, adapted.fractions)
         policy = self._policy(name, goal, vegas, sampler, adapted.n_points_to_goal)
-        if policy.n_steps > 0 and self._card.run.sampler != "auto":
-            self._find_guidance(vegas.proposal)
         learned, warning = self._learned(name, sampler, vegas, policy, goal)
         chosen, reason = vegas, warning or policy.reason
         if learned is not None and not warning:
@@ -98,7 +97,7 @@ class _Integrator:
             reason=reason,
             n_calls=self._n_calls,
             expected=policy.expected,
-            warnings=(warning,) if warning else (),
+            warnings=(*self._warnings, *([warning] if warning else [])),
             curve=self._curve,
             dropped=self._dropped,
         )
@@ -144,16 +143,20 @@ class _Integrator:
     ) -> Policy:
         n_steps = self._card.flow.n_steps
         if self._card.run.sampler != "auto":
+            if name != VEGAS:
+                self._find_guidance(vegas.proposal)
             return AsAsked(0 if name == VEGAS else n_steps)
         if n_points_to_goal is None:
-            seconds = goal.seconds(self._judge(vegas, goal))
+            seconds = goal.takes(self._judge(vegas, goal))
         else:
             seconds = 1e-6 * n_points_to_goal * vegas.measured.us_per_point
         if seconds <= NOT_WORTH_MEASURING_S:
             return TooLittle(goal, seconds, VEGAS)
+        self._find_guidance(vegas.proposal)
+        judged = self._judge(vegas, goal)
         with self._aids.clock.step("train"):
             costs = self._costs(sampler, vegas.proposal)
-        return WherePays(goal, self._judge(vegas, goal), name, costs, n_steps)
+        return WherePays(self._helped(goal, judged), judged, name, costs, n_steps)
 
     def _learned(
         self,
@@ -227,13 +230,28 @@ class _Integrator:
         self._guidance, n_calls = found
         self._n_calls += n_calls
 
+    def _helped(self, goal: Goal, vegas: Candidate) -> Goal:
+        """The goal with a surrogate, where that is asked for, or expected to reach it sooner."""
+        found = self._guidance
+        if found is None or goal.amount is None:
+            return goal
+        fixed_s = 1e-6 * goal.amount * found.us_per_survivor
+        helped = replace(goal, saved_us_per_point=found.saved_us_per_point, fixed_s=fixed_s)
+        pays = helped.takes(vegas) + found.learning_s < MARGIN * goal.takes(vegas)
+        return helped if self._card.run.surrogate == "always" or pays else goal
+
     def _to_train_on(self) -> Integrand[Evaluation]:
         """The integrand, or a cheaper one that guides the training."""
         guide, integrand = self._aids.guide, self._integrand
-        if self._guidance is None or guide is None or not isinstance(integrand, ProcessIntegrand):
+        is_guided = self._guidance is not None and self._guidance.saved_us_in_training > 0
+        if not is_guided or guide is None or not isinstance(integrand, ProcessIntegrand):
             return integrand
-        with self._aids.clock.step("surrogate"):
-            return guide.guided(integrand, self._aids)
+        try:
+            with self._aids.clock.step("surrogate"):
+                return guide.guided(integrand, self._aids)
+        except TrainingFailed as failure:
+            self._warnings.append(f"{failure}; the exact matrix element is trained on instead")
+            return integrand
 
     def _teach(self, learner: SamplerLearner, policy: Policy) -> None:
         def is_wanted() -> bool:
@@ -276,17 +294,16 @@ class _Integrator:
             loss = loss_of(sampler, part, flow.renyi_order, proposal.fractions)
             torch.autograd.grad(loss, list(sampler.parameters()), allow_unused=True)
             spent.append(time.perf_counter() - started)
-        self._find_guidance(proposal)
-        saved_s, learning_s = 0.0, 0.0
-        if self._guidance is not None:
-            saved_s, learning_s = self._guidance.saved_s_per_point, self._guidance.learning_s
-        drawn = flow.batch_size / flow.reuse * max(s_per_point - saved_s, 0.0)
-        estimate_s = self._run.n_estimate * s_per_point
+        drawn_s, estimate_s = s_per_point, self._run.n_estimate * s_per_point
+        if self._guidance is not None and self._guidance.saved_us_in_training > 0:
+            drawn_s = max(s_per_point - 1e-6 * self._guidance.saved_us_in_training, 0.0)
+            estimate_s += self._guidance.learning_s
+        drawn = flow.batch_size / flow.reuse * drawn_s
         settle = self._aids.checkpoints.settle
         return Costs(
             us_per_point=settle("costs.us_per_point", 1e6 * s_per_point),
             s_per_step=settle("costs.s_per_step", min(spent[1:]) + drawn),
-            estimate_s=settle("costs.estimate_s", learning_s + estimate_s),
+            estimate_s=settle("costs.estimate_s", estimate_s),
         )
 
 

@@ -15,6 +15,8 @@ from mlgen.integration.trust import EXACT_SHARE, GuidedAmplitude, Trust
 from mlgen.physics.model import Model
 from mlgen.surrogates.surrogate import Surrogate, restore_surrogate, train_surrogate
 
+USUAL_EPS_2 = 0.6
+"""Of the survivors of the first step, expected before anything is known."""
 GUIDE_MARGIN = 1.5
 """A guide must be expected to save so many times what its training takes."""
 
@@ -51,15 +53,22 @@ class SurrogateGuide:
         self, integrand: ProcessIntegrand, proposal: Proposal, n_points: float, aids: Aids
     ) -> tuple[Guidance | None, int]:
         """See `aids.Guide`."""
-        wanted = self.card.surrogate.guides_flow
-        if self.card.run.surrogate == "never" or wanted == "never":
+        run, wanted = self.card.run, self.card.surrogate.guides_flow
+        if run.surrogate == "never" or run.weighted:
             return None, 0
         prices, n_calls = Prices.measured(integrand, proposal, self.card, self.model)
         prices = prices.settled(aids.checkpoints.settle, "guide")
-        saved = (1 - 1 / EXACT_SHARE) * prices.us_per_squared - prices.us_per_prediction
-        found = Guidance(learning_s=prices.training_s, saved_s_per_point=1e-6 * saved)
-        pays = n_points * found.saved_s_per_point > GUIDE_MARGIN * found.learning_s
-        return (found if pays or wanted == "always" else None), n_calls
+        saved = prices.us_per_squared - prices.us_per_prediction
+        in_training = saved - prices.us_per_squared / EXACT_SHARE
+        pays = 1e-6 * n_points * in_training > GUIDE_MARGIN * prices.training_s
+        is_guided = wanted == "always" or (wanted == "auto" and pays)
+        found = Guidance(
+            learning_s=prices.training_s,
+            saved_us_per_point=saved,
+            saved_us_in_training=in_training if is_guided else 0.0,
+            us_per_survivor=prices.us_per_call / USUAL_EPS_2,
+        )
+        return found, n_calls
 
     def guided(self, integrand: ProcessIntegrand, aids: Aids) -> ProcessIntegrand:
         """See `aids.Guide`."""

@@ -10,7 +10,7 @@ from mlgen.errors import GenerationError, TrainingFailed
 from mlgen.integration.aids import NOT_WORTH_MEASURING_S, Aids
 from mlgen.integration.candidates import MAX_PULL, Candidate, Expectation
 from mlgen.integration.integrand import ProcessIntegrand
-from mlgen.integration.learned_surrogate import learned_surrogate
+from mlgen.integration.learned_surrogate import USUAL_EPS_2, learned_surrogate
 from mlgen.integration.surrogate_prices import Prices
 from mlgen.integration.trust import Trust
 from mlgen.integration.two_stage import SurrogateIntegrand
@@ -20,8 +20,6 @@ from mlgen.surrogates.surrogate import Surrogate
 
 MARGIN = 0.8
 """A surrogate must be expected to leave less than this part of the time that events take without one."""
-USUAL_EPS_2 = 0.6
-"""Of the survivors of the first step, expected before anything is known."""
 CEILING = 2.0
 """The largest s_max, in units of the w_max of the exact weights."""
 N_SURVIVORS = 20_000
