@@ -110,9 +110,15 @@ def noisy_line(n: int, seed: int) -> tuple[TrainingSet, Tensor]:
     return TrainingSet(features=x[:, None], target=target), width
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
-def test_known_noise_is_learned_as_such(name: str) -> None:
-    settings = replace(SMALL, method=name)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *(replace(SMALL, method=name) for name in sorted(METHODS)),
+        replace(SMALL, method="bayesian", variational="all"),
+    ],
+    ids=lambda settings: f"{settings.method}, {settings.variational}",
+)
+def test_known_noise_is_learned_as_such(settings: SurrogateSettings) -> None:
     training, _ = noisy_line(6000, seed=1)
     validation, _ = noisy_line(1000, seed=3)
     test, width = noisy_line(20_000, seed=5)
@@ -125,7 +131,7 @@ def test_known_noise_is_learned_as_such(name: str) -> None:
     std = torch.hypot(systematic, statistical)
     assert float((std / width - 1).abs().mean()) < 0.15
     assert coverage(test.target - mean, std) == pytest.approx(ONE_SIGMA, abs=0.03)
-    if name != "evidential":  # whose likelihood does not tell the two apart
+    if settings.method != "evidential":  # whose likelihood does not tell the two apart
         # What the sample leaves open is much less than the noise: there are thousands of points.
         assert float((statistical / systematic).mean()) < 0.3
     # The control: one width for all points covers neither end.

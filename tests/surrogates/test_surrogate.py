@@ -83,9 +83,18 @@ def test_one_seed_makes_one_surrogate(momenta: Tensor) -> None:
     assert not torch.equal(one.log_value, other.log_value)
 
 
-@pytest.mark.parametrize("method", ["gaussian", "repulsive", "bayesian"])
-def test_a_state_gives_the_same_surrogate_back(method: str, momenta: Tensor) -> None:
-    settings = replace(SETTINGS, method=method, n_steps=20)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        replace(SETTINGS, n_steps=20),
+        replace(SETTINGS, n_steps=20, method="repulsive"),
+        replace(SETTINGS, n_steps=20, method="bayesian"),
+        replace(SETTINGS, n_steps=20, method="bayesian", variational="all"),
+    ],
+)
+def test_a_state_gives_the_same_surrogate_back(
+    settings: SurrogateSettings, momenta: Tensor
+) -> None:
     sample = toy_sample(3000, seed=1)
     surrogate, records = train_surrogate([sample], [ZGG], MODEL, settings, 1, SilentProgress())
     assert [record.n_steps for record in records] == [20]
@@ -98,13 +107,19 @@ def test_a_state_gives_the_same_surrogate_back(method: str, momenta: Tensor) -> 
 
 
 def test_a_foreign_state_is_an_error(surrogate: Surrogate) -> None:
-    for groups, settings in (
-        ([GGG], SETTINGS),
-        ([ZGG], replace(SETTINGS, n_hidden=16)),
-        ([ZGG, ZGG], SETTINGS),
-    ):
+    state = surrogate.state()
+    for groups, settings in (([GGG], SETTINGS), ([ZGG], replace(SETTINGS, n_hidden=16))):
         with pytest.raises(PackError, match="does not fit its settings"):
-            restore_surrogate(groups, MODEL, settings, surrogate.state())
+            restore_surrogate(groups, MODEL, settings, state)
+    elsewhere = {"3" + name.removeprefix("0"): tensor for name, tensor in state.items()}
+    with pytest.raises(PackError, match=r"groups \['3'\]: expected some of 1, from 0"):
+        restore_surrogate([ZGG], MODEL, SETTINGS, elsewhere)
+
+
+def test_a_group_without_a_state_has_learned_nothing(surrogate: Surrogate) -> None:
+    first, second = restore_surrogate([ZGG, ZGG], MODEL, SETTINGS, surrogate.state()).of_groups
+    assert first is not None
+    assert second is None
 
 
 def test_unlike_points_are_recognised(surrogate: Surrogate, momenta: Tensor) -> None:
