@@ -58,6 +58,7 @@ def render_report(report: ReportInput) -> str:
         "headline": list(_headline(record)),
         "samplers": list(_sampler_rows(record)),
         "budgets": sorted({eps["t"] for eps in _efficiencies(record).values()}),
+        "surrogate": _surrogate(record),
         "sampling_figures": list(_sampling_figures(report)),
         "event_figures": list(_event_figures(report)),
         "variations": list(variation_tables(record)),
@@ -121,6 +122,31 @@ def _sampler_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             "us_per_event": "" if us_per_event is None else f"{us_per_event:.3g}",
             "n_points": f"{entry['n_points']:,}",
         }
+
+
+def _surrogate(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a surrogate reached on top of the sampler of the events, None where there is none."""
+    found = record.get("surrogate")
+    if found is None:
+        return None
+    eps_uw = _efficiencies(record)[record["sampler"]]["value"]
+    return {
+        "method": found["method"],
+        "n_training": f"{found['n_training']:,}",
+        "is_used": found["is_used"],
+        "sampler": record["sampler"],
+        "cells": [
+            f"{100 * eps_uw:.1f}%",
+            f"{100 * found['eps_1']:.1f}%",
+            f"{100 * found['eps_2']:.1f}%",
+            f"{found['alpha']:.5f}",
+            f"{100 * found['overweight_fraction']:.2g}%",
+            f"{found['us_per_point']:.3g}",
+            f"{found['us_per_survivor']:.3g}",
+            f"{found['gain']:.2f}",
+            f"{found['eps_2'] / eps_uw:.2f}",
+        ],
+    }
 
 
 def _sampling_figures(report: ReportInput) -> Iterator[PageFigure]:
