@@ -20,6 +20,9 @@ class RepulsiveEnsemble(Method):
     gradients only through the numerator's f_i, with k = exp(-|f_i - f_j|² / h) of the means on the
     batch, and h = median of |f_i - f_j|² / ln(n_members). Their spread is the statistical part; the
     systematic one is the root mean square of their own standard deviations.
+
+    Four members of width 96 say as much as four of 128 (100k points of d d~ > z g g), for 4.2 instead of
+    6 us a point on a CPU; with 64 they take 2.8, and are wrong by 1.6 times as much.
     """
 
     def __init__(self, inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> None:
