@@ -32,6 +32,7 @@ LEPTONS = ParticleCutsCard(pt_min_gev=10.0, abs_eta_max=2.5)
 PHOTONS = ParticleCutsCard(pt_min_gev=20.0, abs_eta_max=2.5)
 APART = PairCutsCard(delta_r_min=0.4)
 HEAVY_PAIR = PairCutsCard(mass_min_gev=50.0)
+NEAR_Z = PairCutsCard(mass_min_gev=81.0, mass_max_gev=101.0)
 """What all LHC cards ask for where they have such particles, but that jets alone are harder."""
 
 ONE_JET = CutsCard(jets=JETS)
@@ -83,6 +84,8 @@ EXPECTED = {
     "pp_to_ttj": Expected(4, 8 + 1 + 16, ONE_JET, TOP_SCALE),
     "pp_to_ttjj": Expected(12, 8 + 8 + 24 + 16 + 48 + 8 + 4 + 1, TWO_JETS, TOP_SCALE),
     "pp_to_wpwm": Expected(2, 8, CutsCard()),
+    "pp_to_z": Expected(2, 8, CutsCard(lepton_lepton=NEAR_Z)),
+    "pp_to_zj": Expected(6, 8 + 16, CutsCard(jets=JETS, lepton_lepton=NEAR_Z)),
     "pp_to_zz4l": Expected(2, 8, CutsCard(leptons=LEPTONS, lepton_lepton=HEAVY_PAIR)),
     "uux_to_eeg": Expected(1, 1, EE_JET),
     "uux_to_eegg": Expected(1, 1, EE_TWO_JETS),
@@ -145,7 +148,8 @@ def passes(ids: tuple[int, ...], momenta: Tensor, cuts: CutsCard) -> Tensor:
         first, second = sorted((kind(a), kind(b)))
         passed &= delta_r(p, q) >= distances.get((first, second), 0.0)
         if a == -b and first == "lepton":
-            passed &= mass(p + q) >= cuts.lepton_lepton.mass_min_gev
+            pair = cuts.lepton_lepton
+            passed &= (mass(p + q) >= pair.mass_min_gev) & (mass(p + q) <= pair.mass_max_gev)
     return passed
 
 
