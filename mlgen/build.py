@@ -28,6 +28,7 @@ from mlgen.physics.scales import CardScales
 from mlgen.physics.ufo import read_model
 from mlgen.physics.variations import read_variations
 from mlgen.samplers.registry import check_sampler_name
+from mlgen.surrogates.methods import check_method_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +53,7 @@ def build(card: Card, progress: Progress) -> Process:
     """
     if card.run.sampler != "auto":
         check_sampler_name(card.run.sampler)
+    check_method_name(card.surrogate.method)
     model = read_model(card.model)
     found = read_process(card.process, card.beams.particles, model)
     groups, kinds = split_by_cuts(found, card.cuts, model), particle_kinds(model)

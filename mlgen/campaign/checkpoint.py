@@ -22,7 +22,9 @@ from mlgen.core import Evaluation
 from mlgen.errors import PackError
 from mlgen.integration.exact_points import ExactPoints
 from mlgen.integration.integrand import ProcessIntegrand
+from mlgen.integration.learned_surrogate import GUIDE
 from mlgen.integration.learner import Learner, LearnerState
+from mlgen.integration.trust import EXACT_SHARE
 
 CHECKPOINT_FILE = "checkpoint.zip"
 
@@ -30,6 +32,9 @@ INTERVAL_S = 5.0
 """At least so long between two writes."""
 PATIENCE = 100.0
 """And at least so many times as long as the last write took: checkpoints cost less than 1 %."""
+
+GUIDED_COMPARED = 4 * EXACT_SHARE
+"""Stored points among which some values are exact, where a surrogate guided the flow."""
 
 _KIND = ArchiveKind(
     title="checkpoint",
@@ -177,13 +182,13 @@ class RunCheckpoint:
         if self._points is not None and (points := ExactPoints.of(evaluation)) is not None:
             self._points.write(stage, index, points)
 
-    def kept(self) -> Iterator[ExactPoints]:
-        """All points that were kept, in the order of their stages.
+    def kept(self, before: str = "") -> Iterator[ExactPoints]:
+        """All points that were kept, in the order of their stages; up to one of these, if it is named.
 
         Raises:
             PackError: a file is damaged.
         """
-        return iter(()) if self._points is None else self._points.read()
+        return iter(()) if self._points is None else self._points.read(before)
 
     def catch_up(self) -> None:
         """Store what is complete, unless to write it would cost too much now."""
@@ -222,12 +227,15 @@ class RunCheckpoint:
         dropped = (tensors["fractions"] == 0).nonzero()[:, 0]
         integrand = integrand.without(dropped.tolist())
         value = tensors["replay.value.0"]
-        index = value.nonzero()[:N_COMPARED, 0]
+        # Of the values that a flow was guided by, the exact ones are as the integrand has them.
+        is_guided = GUIDE in self._stored.learners
+        index = value.nonzero()[: GUIDED_COMPARED if is_guided else N_COMPARED, 0]
         r, channel = tensors["replay.r.0"][index], tensors["replay.channel.0"][index]
         stored = value[index]
         if (log_share := tensors.get("replay.log_share.0")) is not None:
             stored = stored / log_share[index].exp()
-        if not has_values(integrand, r, channel, stored):
+        agree = has_values(integrand, r, channel, stored)
+        if not bool(agree.any() if is_guided else agree.all()):
             raise self._foreign("another integrand: the values at stored points differ")
 
     def _foreign(self, what: str) -> PackError:

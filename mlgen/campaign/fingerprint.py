@@ -36,9 +36,9 @@ def values_at(integrand: ProcessIntegrand, r: Tensor, channel: Tensor) -> Tensor
     return integrand(torch.cat([r, flat], dim=1), channel).value
 
 
-def has_values(integrand: ProcessIntegrand, r: Tensor, channel: Tensor, value: Tensor) -> bool:
-    """Whether the integrand has these values (n,) still, but for rounding."""
-    return torch.allclose(values_at(integrand, r, channel), value, rtol=TOLERANCE, atol=0)
+def has_values(integrand: ProcessIntegrand, r: Tensor, channel: Tensor, value: Tensor) -> Tensor:
+    """Where the integrand has these values (n,) still, but for rounding: bool (n,)."""
+    return torch.isclose(values_at(integrand, r, channel), value, rtol=TOLERANCE, atol=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +76,6 @@ class Fingerprint:
         r = torch.tensor(self.r, dtype=torch.float64)
         channel = torch.tensor(self.channel)
         value = torch.tensor(self.value, dtype=torch.float64)
-        if not has_values(integrand, r, channel, value):
+        if not bool(has_values(integrand, r, channel, value).all()):
             return "another integrand: the values at stored points differ"
         return ""

@@ -129,6 +129,8 @@ class PackedSurrogate:
         lengths = {len(self.floor), len(self.s_max), len(self.x_max)}
         if len(lengths) > 1:
             raise PackError(f"surrogate of {sorted(lengths)} channels: expected one number")
+        if min(*self.floor, *self.s_max) < 0 or max(self.s_max) <= 0 or min(self.x_max) <= 0:
+            raise PackError("surrogate: expected positive s_max and x_max, and no negative floor")
 
     @property
     def fraction(self) -> tuple[float, ...]:
@@ -165,6 +167,12 @@ class Pack:
             raise PackError(f"samplers.{_SURROGATE}: expected another name: the surrogate has it")
         if self.sampler not in self.samplers:
             raise PackError(f"sampler = {self.sampler}: expected one of {', '.join(self.samplers)}")
+        n_channels = len(self.chosen.fraction)
+        if self.surrogate is not None and len(self.surrogate.s_max) != n_channels:
+            raise PackError(
+                f"surrogate of {len(self.surrogate.s_max)} channels: expected {n_channels}, as the "
+                "sampler has"
+            )
 
     @property
     def chosen(self) -> PackedSampler:

@@ -44,14 +44,15 @@ class PointFiles:
         name = f"{_rank(stage)}-{stage.replace(' ', '_')}-{index:06}.zip"
         write_archive(self.folder / name, _KIND, {}, {"points": columns})
 
-    def read(self) -> Iterator[ExactPoints]:
-        """All that is kept, by stage, then by number.
+    def read(self, before: str = "") -> Iterator[ExactPoints]:
+        """All that is kept, by stage, then by number; up to a stage, if it is named.
 
         Raises:
             PackError: a file is damaged.
         """
         for path in sorted(self.folder.glob("*.zip")):
-            yield Archive(path, _KIND).assemble(_assemble)
+            if not before or int(path.name.partition("-")[0]) < _rank(before):
+                yield Archive(path, _KIND).assemble(_assemble)
 
     def remove(self) -> None:
         """Nothing is left to learn."""

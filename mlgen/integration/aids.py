@@ -24,7 +24,9 @@ class Guidance:
     saved_us_per_point: float
     """Wall-clock microseconds that a point costs less with it alone."""
     saved_us_in_training: float
-    """The same for a point that a sampler is trained on; 0 where that is not to be."""
+    """The same for a point that a sampler is trained on."""
+    trains: bool
+    """Whether a sampler is to be trained on it."""
     us_per_survivor: float
     """Wall-clock microseconds that an event costs beside its points."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -100,9 +101,14 @@ def samples_of(
     kept: Iterable[ExactPoints], integrand: ProcessIntegrand, max_points: int
 ) -> list[AmplitudeSample]:
     """What a surrogate learns of each group: the last points, of all groups together at most so many."""
-    parts = list(kept)
-    while parts and sum(map(len, parts[1:])) >= max_points:
-        parts.pop(0)
+    parts: deque[ExactPoints] = deque()
+    n_points = 0
+    for part in kept:
+        parts.append(part)
+        n_points += len(part)
+        # All that was kept may be more than there is memory for.
+        while n_points - len(parts[0]) >= max_points:
+            n_points -= len(parts.popleft())
     n_ext = integrand.groups[0].n_ext
     empty = ExactPoints(
         momenta=torch.empty(0, n_ext, 4, dtype=torch.float64),

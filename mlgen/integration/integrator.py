@@ -243,7 +243,7 @@ class _Integrator:
     def _to_train_on(self) -> Integrand[Evaluation]:
         """The integrand, or a cheaper one that guides the training."""
         guide, integrand = self._aids.guide, self._integrand
-        is_guided = self._guidance is not None and self._guidance.saved_us_in_training > 0
+        is_guided = self._guidance is not None and self._guidance.trains
         if not is_guided or guide is None or not isinstance(integrand, ProcessIntegrand):
             return integrand
         try:
@@ -295,7 +295,7 @@ class _Integrator:
             torch.autograd.grad(loss, list(sampler.parameters()), allow_unused=True)
             spent.append(time.perf_counter() - started)
         drawn_s, estimate_s = s_per_point, self._run.n_estimate * s_per_point
-        if self._guidance is not None and self._guidance.saved_us_in_training > 0:
+        if self._guidance is not None and self._guidance.trains:
             drawn_s = max(s_per_point - 1e-6 * self._guidance.saved_us_in_training, 0.0)
             estimate_s += self._guidance.learning_s
         drawn = flow.batch_size / flow.reuse * drawn_s

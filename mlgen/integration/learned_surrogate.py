@@ -11,10 +11,13 @@ from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.learner import LearnerState
 from mlgen.integration.proposal import Proposal
 from mlgen.integration.surrogate_prices import Prices
+from mlgen.integration.training import SamplerLearner
 from mlgen.integration.trust import EXACT_SHARE, GuidedAmplitude, Trust
 from mlgen.physics.model import Model
 from mlgen.surrogates.surrogate import Surrogate, restore_surrogate, train_surrogate
 
+GUIDE = "guide"
+"""The purpose under which a surrogate is stored that a flow is trained on."""
 USUAL_EPS_2 = 0.6
 """Of the survivors of the first step, expected before anything is known."""
 GUIDE_MARGIN = 1.5
@@ -22,9 +25,18 @@ GUIDE_MARGIN = 1.5
 
 
 def learned_surrogate(
-    integrand: ProcessIntegrand, card: Card, model: Model, aids: Aids, purpose: str
+    integrand: ProcessIntegrand,
+    card: Card,
+    model: Model,
+    aids: Aids,
+    purpose: str,
+    before: str = "",
 ) -> tuple[Surrogate, int]:
     """The surrogate that the points kept so far teach, and how many they are; trained once.
+
+    Args:
+        purpose: under which it is stored.
+        before: the stage that is still to come. A run that goes on after a stop may have points of it.
 
     Raises:
         TrainingFailed: there are too few points, or a loss is not finite.
@@ -32,7 +44,7 @@ def learned_surrogate(
     if (state := aids.checkpoints.load(purpose)) is not None:
         surrogate = restore_surrogate(integrand.groups, model, card.surrogate, state.tensors)
         return surrogate, int(state.numbers["n_points"])
-    samples = samples_of(aids.checkpoints.kept(), integrand, card.surrogate.max_points)
+    samples = samples_of(aids.checkpoints.kept(before), integrand, card.surrogate.max_points)
     surrogate, _ = train_surrogate(
         samples, integrand.groups, model, card.surrogate, card.run.seed, aids.progress
     )
@@ -57,22 +69,24 @@ class SurrogateGuide:
         if run.surrogate == "never" or run.weighted:
             return None, 0
         prices, n_calls = Prices.measured(integrand, proposal, self.card, self.model)
-        prices = prices.settled(aids.checkpoints.settle, "guide")
+        prices = prices.settled(aids.checkpoints.settle, GUIDE)
         saved = prices.us_per_squared - prices.us_per_prediction
         in_training = saved - prices.us_per_squared / EXACT_SHARE
         pays = 1e-6 * n_points * in_training > GUIDE_MARGIN * prices.training_s
-        is_guided = wanted == "always" or (wanted == "auto" and pays)
         found = Guidance(
             learning_s=prices.training_s,
             saved_us_per_point=saved,
-            saved_us_in_training=in_training if is_guided else 0.0,
+            saved_us_in_training=in_training,
+            trains=wanted == "always" or (wanted == "auto" and pays),
             us_per_survivor=prices.us_per_call / USUAL_EPS_2,
         )
         return found, n_calls
 
     def guided(self, integrand: ProcessIntegrand, aids: Aids) -> ProcessIntegrand:
         """See `aids.Guide`."""
-        surrogate, _ = learned_surrogate(integrand, self.card, self.model, aids, "guide")
+        surrogate, _ = learned_surrogate(
+            integrand, self.card, self.model, aids, GUIDE, before=SamplerLearner.purpose
+        )
         exact = integrand.amplitude
         amplitude = GuidedAmplitude(surrogate=surrogate, exact=exact, trust=Trust())
         return replace(integrand, amplitude=amplitude)

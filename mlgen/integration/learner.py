@@ -101,8 +101,8 @@ class Checkpoints(Protocol):
     def keep(self, stage: str, index: int, evaluation: Evaluation) -> None:
         """Keep a batch of points for a surrogate to learn from, if there is to be one."""
 
-    def kept(self) -> Iterator[ExactPoints]:
-        """All points that were kept, in the order of their stages."""
+    def kept(self, before: str = "") -> Iterator[ExactPoints]:
+        """All points that were kept, in the order of their stages; up to one of these, if it is named."""
 
 
 class NoCheckpoints:
@@ -123,7 +123,7 @@ class NoCheckpoints:
     def keep(self, stage: str, index: int, evaluation: Evaluation) -> None:
         return None
 
-    def kept(self) -> Iterator[ExactPoints]:
+    def kept(self, before: str = "") -> Iterator[ExactPoints]:
         return iter(())
 
 

@@ -105,13 +105,6 @@ def _two_stage_source(
         torch.tensor(column, dtype=torch.float64)
         for column in (packed.floor, packed.s_max, packed.x_max)
     )
-    is_usable = len(floor) == integrand.n_channels and bool(
-        (floor >= 0).all() and (s_max >= 0).all() and (x_max > 0).all() and (s_max > 0).any()
-    )
-    if not is_usable:
-        raise PackError(
-            f"the pack is damaged: expected positive s_max and x_max for {integrand.n_channels} channels"
-        )
     settings, model = process.card.surrogate, process.picker.model
     surrogate = restore_surrogate(integrand.groups, model, settings, packed.tensors)
     return TwoStageSource(

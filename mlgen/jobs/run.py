@@ -107,8 +107,9 @@ def train_card(folder: Path, card: Card, stored: StoredRun, progress: Progress) 
 
 def _begun(folder: Path, stored: StoredRun) -> RunCheckpoint:
     clock = StepClock(stored.cpu_s, stored.wall_s)
-    wanted = card_from_toml(stored.card).run.surrogate != "never"
-    points = PointFiles(folder / POINTS_FOLDER) if wanted else None
+    run = card_from_toml(stored.card).run
+    is_wanted = run.surrogate != "never" and not run.weighted
+    points = PointFiles(folder / POINTS_FOLDER) if is_wanted else None
     checkpoint = RunCheckpoint(folder / CHECKPOINT_FILE, stored, clock, points=points)
     checkpoint.write()
     return checkpoint

@@ -35,6 +35,17 @@ METHODS: Mapping[str, MethodFactory] = {
 }
 
 
+def check_method_name(name: str) -> None:
+    """Say so early where a method does not exist.
+
+    Raises:
+        CardError: no such method.
+    """
+    if name not in METHODS:
+        known = ", ".join(sorted(METHODS))
+        raise CardError(f"surrogate.method = {name!r}: expected one of {known}")
+
+
 def start_method(inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> Method:
     """The method that settings name, as yet untrained.
 
@@ -42,7 +53,5 @@ def start_method(inputs: Inputs, settings: SurrogateSettings, rng: torch.Generat
         CardError: no such method.
         MissingExtra: lgatr is not installed.
     """
-    if settings.method not in METHODS:
-        known = ", ".join(sorted(METHODS))
-        raise CardError(f"surrogate.method = {settings.method!r}: expected one of {known}")
+    check_method_name(settings.method)
     return METHODS[settings.method](inputs, settings, rng)
