@@ -1,0 +1,149 @@
+"""One-dimensional densities that a network gives the parameters of: what each number of a jet is drawn from.
+
+Mixtures of normal densities, and of von Mises densities for azimuths, as in section 2 of
+arXiv:2412.12074. Jets come in falling pt, so that the mixture for pt ends, exactly, at the jet before.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+MIN_STD = 1e-3
+"""Of a normal density, in units of the spread of all jets."""
+FIRST_STD = 0.7
+UNBOUNDED = 50.0
+"""An upper end that no standardised number reaches."""
+DEEP = -30.0
+"""Standard deviations, below which a normal density is an exponential in single steps of rounding."""
+
+
+class Conditional(ABC):
+    """A mixture; of each component the network gives three numbers."""
+
+    def __init__(self, n_components: int) -> None:
+        self.n_components = n_components
+
+    @property
+    def n_parameters(self) -> int:
+        return 3 * self.n_components
+
+    @abstractmethod
+    def first_parameters(self) -> Tensor:
+        """Those of a broad density whose components differ: (n_parameters,)."""
+
+    @abstractmethod
+    def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor) -> Tensor:
+        """ln of the density at value (n,), below upper (n,), for parameters (n, n_parameters): (n,)."""
+
+    @abstractmethod
+    def sample(self, parameters: Tensor, upper: Tensor, rng: torch.Generator) -> Tensor:
+        """A value below upper (n,) for each of the parameters (n, n_parameters): float64 (n,)."""
+
+
+class Gaussians(Conditional):
+    """A mixture of normal densities, divided by its integral up to the upper end."""
+
+    def first_parameters(self) -> Tensor:
+        means = torch.linspace(-1.5, 1.5, self.n_components)
+        width = torch.full_like(means, math.log(math.expm1(FIRST_STD)))
+        return torch.cat([torch.zeros_like(means), means, width])
+
+    def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor) -> Tensor:
+        log_share, mean, std = self._components(parameters)
+        z = (value[:, None] - mean) / std
+        log_density = (log_share - 0.5 * z.square() - std.log()).logsumexp(-1)
+        log_norm = self._log_reach(log_share, mean, std, upper).logsumexp(-1)
+        log_prob = log_density - 0.5 * math.log(2 * math.pi) - log_norm
+        return torch.where(value <= upper, log_prob, -math.inf)
+
+    def sample(self, parameters: Tensor, upper: Tensor, rng: torch.Generator) -> Tensor:
+        log_share, mean, std = self._components(parameters.double())
+        component = _pick(self._log_reach(log_share, mean, std, upper), rng)
+        mean, std = (of.gather(1, component)[:, 0] for of in (mean, std))
+        upper = upper.clamp(max=UNBOUNDED)
+        end = (upper - mean) / std
+        log_u = _uniform(len(mean), rng).log()
+        # Far below the mean, ndtr is 0; there, ln ndtr(z) is -z²/2 to the accuracy of a step.
+        z = torch.special.ndtri((log_u + torch.special.log_ndtr(end)).exp())
+        deep = -(end.clamp(max=0).square() - 2 * log_u).sqrt()
+        return torch.minimum(mean + std * torch.where(end < DEEP, deep, z), upper)
+
+    def _components(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """ln of the shares, means and standard deviations, (n, n_components)."""
+        logits, mean, width = parameters.chunk(3, dim=-1)
+        return logits.log_softmax(-1), mean, F.softplus(width) + MIN_STD
+
+    @staticmethod
+    def _log_reach(log_share: Tensor, mean: Tensor, std: Tensor, upper: Tensor) -> Tensor:
+        """ln of what each component has below the upper end: (n, n_components)."""
+        # An infinite end has no gradient that is a number.
+        end = (upper.clamp(max=UNBOUNDED)[:, None] - mean) / std
+        found: Tensor = log_share + torch.special.log_ndtr(end)
+        return found
+
+
+class VonMises(Conditional):
+    """A mixture of exp(a cos phi + b sin phi) / (2 pi I_0(kappa)), kappa² = a² + b²; there is no upper end."""
+
+    def first_parameters(self) -> Tensor:
+        angle = 2 * math.pi * torch.arange(self.n_components) / self.n_components
+        return torch.cat([torch.zeros_like(angle), angle.cos(), angle.sin()])
+
+    def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor) -> Tensor:
+        log_share, a, b, kappa = self._components(parameters)
+        exponent = a * value.cos()[:, None] + b * value.sin()[:, None] - kappa
+        log_density: Tensor = log_share + exponent - torch.special.i0e(kappa).log()
+        return log_density.logsumexp(-1) - math.log(2 * math.pi)
+
+    def sample(self, parameters: Tensor, upper: Tensor, rng: torch.Generator) -> Tensor:
+        log_share, a, b, kappa = self._components(parameters.double())
+        component = _pick(log_share, rng)
+        a, b, kappa = (of.gather(1, component)[:, 0] for of in (a, b, kappa))
+        angle = torch.atan2(b, a) + von_mises(kappa, rng)
+        return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
+
+    def _components(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """ln of the shares, a, b and kappa, (n, n_components)."""
+        logits, a, b = parameters.chunk(3, dim=-1)
+        # At 0 the slope of a root is infinite.
+        return logits.log_softmax(-1), a, b, (a.square() + b.square() + 1e-12).sqrt()
+
+
+def von_mises(kappa: Tensor, rng: torch.Generator) -> Tensor:
+    """Angles in [-pi, pi] with densities proportional to exp(kappa cos), for kappa > 0 (n,), float64.
+
+    By rejection from a wrapped Cauchy density: D. J. Best, N. I. Fisher, Appl. Stat. 28 (1979) 152.
+    """
+    tau = 1 + (1 + 4 * kappa.square()).sqrt()
+    rho = (tau - (2 * tau).sqrt()) / (2 * kappa)
+    # The difference above has nothing left at small kappa; a series does.
+    r = torch.where(kappa < 1e-4, 1 / kappa + kappa, (1 + rho.square()) / (2 * rho))
+    angle = torch.empty_like(kappa)
+    open_ = torch.arange(len(kappa))
+    while len(open_) > 0:
+        u_1, u_2, u_3 = (_uniform(len(open_), rng) for _ in range(3))
+        z = (math.pi * u_1).cos()
+        f = (1 + r[open_] * z) / (r[open_] + z)
+        c = kappa[open_] * (r[open_] - f)
+        accepted = (c * (2 - c) > u_2) | ((c / u_2).log() + 1 - c >= 0)
+        sign = torch.where(u_3 > 0.5, 1.0, -1.0)
+        angle[open_[accepted]] = (sign * f.clamp(-1, 1).acos())[accepted]
+        open_ = open_[~accepted]
+    return angle
+
+
+def _pick(log_shares: Tensor, rng: torch.Generator) -> Tensor:
+    """An index for each row of log_shares (n, k), in proportion to their exponentials: (n, 1)."""
+    shares = log_shares.softmax(-1).cumsum(-1)
+    u = _uniform(len(shares), rng)[:, None]
+    return (shares[:, :-1] < u * shares[:, -1:]).sum(-1, keepdim=True)
+
+
+def _uniform(n: int, rng: torch.Generator) -> Tensor:
+    """Uniform in (0, 1), float64."""
+    return torch.rand(n, generator=rng, dtype=torch.float64).clamp(min=2.0**-54)

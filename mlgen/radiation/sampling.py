@@ -1,0 +1,118 @@
+"""Draw jets from a radiation network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mlgen.radiation.conditionals import UNBOUNDED
+from mlgen.radiation.model import RadiationNetwork
+from mlgen.radiation.representation import LOG_PT, N_COLUMNS, Particles
+from mlgen.radiation.transformer import Transformer
+
+
+class Reader(ABC):
+    """A transformer that is given one row after the other."""
+
+    @abstractmethod
+    def read(self, row: Tensor) -> Tensor:
+        """Its output (n, n_channels) at the next row (n, n_channels)."""
+
+    @abstractmethod
+    def select(self, index: Tensor) -> None:
+        """Go on with the sequences at an index alone."""
+
+
+class CachedReader(Reader):
+    """Keeps keys and values of all rows, so that each is read once."""
+
+    def __init__(self, transformer: Transformer) -> None:
+        self._transformer, self._memory = transformer, transformer.memory()
+
+    def read(self, row: Tensor) -> Tensor:
+        return self._transformer.step(row, self._memory)
+
+    def select(self, index: Tensor) -> None:
+        self._memory.select(index)
+
+
+class RecomputingReader(Reader):
+    """The obvious one: reads all rows again for each new one."""
+
+    def __init__(self, transformer: Transformer) -> None:
+        self._transformer = transformer
+        self._rows: list[Tensor] = []
+
+    def read(self, row: Tensor) -> Tensor:
+        self._rows.append(row)
+        found: Tensor = self._transformer(torch.stack(self._rows, dim=1))[:, -1]
+        return found
+
+    def select(self, index: Tensor) -> None:
+        self._rows = [row[index] for row in self._rows]
+
+
+ReaderFactory = Callable[[Transformer], Reader]
+
+
+@torch.no_grad()
+def sample(
+    network: RadiationNetwork,
+    given: Particles,
+    rng: torch.Generator,
+    max_jets: int = 10,
+    reader: ReaderFactory = CachedReader,
+) -> Particles:
+    """Draw jets after those that events have until there are no more of them.
+
+    Args:
+        given: events without filler: each has as many jets as there is room for, mostly none.
+        max_jets: an event that has so many gets no more, whatever the network says.
+    Returns:
+        With room for the most jets that an event has.
+    """
+    n, n_given = len(given), given.columns.shape[1] - 1
+    columns = torch.zeros(n, 1 + max(n_given, max_jets), N_COLUMNS, dtype=torch.float64)
+    columns[:, : 1 + n_given] = given.columns
+    n_jets = torch.full((n,), n_given)
+    particles = reader(network.particles)
+    *earlier, row = network.embed(given.columns.float()).unbind(1)
+    for earlier_row in earlier:
+        particles.read(earlier_row)
+    upper = given.columns[:, -1, LOG_PT] if n_given else torch.full((n,), UNBOUNDED).double()
+    alive = torch.arange(n)
+    for count in range(n_given, max_jets):
+        context = particles.read(row)
+        splits = network.split(context)[:, 0].double().sigmoid()
+        goes_on = torch.rand(len(alive), generator=rng, dtype=torch.float64) < splits
+        alive, context, upper = alive[goes_on], context[goes_on], upper[goes_on]
+        if len(alive) == 0:
+            break
+        particles.select(goes_on)
+        jets = sample_jet(network, context, upper, rng, reader)
+        columns[alive, 1 + count], n_jets[alive] = jets, count + 1
+        row, upper = network.embed_jet(jets.float()), jets[:, LOG_PT]
+    most = int(n_jets.max()) if n > 0 else n_given
+    return Particles(columns=columns[:, : 1 + most], n_jets=n_jets, azimuth=given.azimuth)
+
+
+def sample_jet(
+    network: RadiationNetwork,
+    context: Tensor,
+    upper: Tensor,
+    rng: torch.Generator,
+    reader: ReaderFactory = CachedReader,
+) -> Tensor:
+    """One jet (n, 4), float64, given what was read before (n, n_channels) and its largest first column (n,)."""
+    numbers = reader(network.numbers)
+    drawn: list[Tensor] = []
+    for column, conditional in enumerate(network.conditionals):
+        before = drawn[-1].to(context.dtype) if drawn else None
+        hidden = numbers.read(network.embed_number(context, column, before))
+        parameters = network.mixtures[column](hidden)
+        end = upper if column == LOG_PT else torch.full_like(upper, UNBOUNDED)
+        drawn.append(conditional.sample(parameters, end, rng))
+    return torch.stack(drawn, dim=-1)
