@@ -49,8 +49,8 @@ def test_momentum_is_conserved_and_the_partons_that_come_in_are_massless(
     n_jets: int, pt_max: float
 ) -> None:
     products, jets = muon_pairs(200, pt_max), some_jets(200, n_jets)
-    found = recoil(products, jets, BEAMS)
-    total = found.products.sum(1) + jets.sum(1)
+    found = recoil(products.sum(1), jets, BEAMS)
+    total = found.apply(products).sum(1) + jets.sum(1)
     torch.testing.assert_close(found.incoming.sum(1), total, rtol=1e-12, atol=1e-9)
     assert float(mass_squared(found.incoming).abs().max()) < 1e-6
     assert bool((found.incoming[:, 0, 3] > 0).all() and (found.incoming[:, 1, 3] < 0).all())
@@ -59,7 +59,8 @@ def test_momentum_is_conserved_and_the_partons_that_come_in_are_massless(
 
 def test_the_hard_object_keeps_its_mass_and_rapidity_and_balances_the_jets() -> None:
     products, jets = muon_pairs(200, 100.0), some_jets(200, 3)
-    before, after = products.sum(1), recoil(products, jets, BEAMS).products.sum(1)
+    before = products.sum(1)
+    after = recoil(before, jets, BEAMS).apply(before[:, None])[:, 0]
     torch.testing.assert_close(mass_squared(after), mass_squared(before), rtol=1e-9, atol=0)
     torch.testing.assert_close(rapidity(after), rapidity(before), rtol=0, atol=1e-9)
     torch.testing.assert_close(after[:, 1:3], -jets.sum(1)[:, 1:3], rtol=1e-9, atol=1e-9)
@@ -67,7 +68,7 @@ def test_the_hard_object_keeps_its_mass_and_rapidity_and_balances_the_jets() -> 
 
 def test_products_keep_their_masses_and_the_decay_its_shape() -> None:
     products, jets = muon_pairs(200, 100.0), some_jets(200, 3)
-    after = recoil(products, jets, BEAMS).products
+    after = recoil(products.sum(1), jets, BEAMS).apply(products)
     inner = minkowski_product(after[:, 0], after[:, 1])
     expected = minkowski_product(products[:, 0], products[:, 1])
     torch.testing.assert_close(inner, expected, rtol=1e-9, atol=0)
@@ -79,13 +80,13 @@ def test_jets_that_balance_the_hard_object_already_leave_it_where_it_is() -> Non
     pair = products.sum(1)
     jet = pair.clone()
     jet[:, 1:] *= -1
-    after = recoil(products, jet[:, None], BEAMS).products
+    after = recoil(pair, jet[:, None], BEAMS).apply(products)
     torch.testing.assert_close(after, products, rtol=1e-9, atol=1e-9)
 
 
 def test_what_the_beams_cannot_pay_for_does_not_fit() -> None:
     products, jets = muon_pairs(200, 100.0), some_jets(200, 4)
-    found = recoil(products, jets, (300.0, 300.0))
+    found = recoil(products.sum(1), jets, (300.0, 300.0))
     expected = (found.incoming[:, 0, 0] <= 300) & (found.incoming[:, 1, 0] <= 300)
     assert 0 < int(found.fits.sum()) < 200
     assert torch.equal(found.fits, expected)
