@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 import mlgen
 from mlgen.card_files import card_names, find_card, read_card
 from mlgen.commands.process import print_notes
+from mlgen.commands.radiation import radiation_app
 from mlgen.commands.sampling import (
     Debug,
     generate_command,
@@ -63,6 +64,7 @@ app.command("run")(run_command)
 app.command("train")(train_command)
 app.command("generate")(generate_command)
 app.command("merge")(merge_command)
+app.add_typer(radiation_app)
 app.command("surrogate")(surrogate_command)
 
 
