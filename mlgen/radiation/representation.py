@@ -8,7 +8,7 @@ only place that knows it, in both directions.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -42,6 +42,10 @@ class Particles:
         """Which rows are no filler: bool (n, 1 + n_max)."""
         n_rows = self.columns.shape[1]
         return torch.arange(n_rows, device=self.n_jets.device) <= self.n_jets[:, None]
+
+    def select(self, index: Tensor | slice) -> Self:
+        """The events at an index, mask or slice."""
+        return replace(self, **{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -82,7 +83,7 @@ def sample(
     *earlier, row = network.embed(given.columns.float()).unbind(1)
     for earlier_row in earlier:
         particles.read(earlier_row)
-    upper = given.columns[:, -1, LOG_PT] if n_given else torch.full((n,), UNBOUNDED).double()
+    upper = columns[:, n_given, LOG_PT] if n_given else torch.full((n,), UNBOUNDED).double()
     alive = torch.arange(n)
     for count in range(n_given, max_jets):
         context = particles.read(row)
@@ -96,7 +97,7 @@ def sample(
         columns[alive, 1 + count], n_jets[alive] = jets, count + 1
         row, upper = network.embed_jet(jets.float()), jets[:, LOG_PT]
     most = int(n_jets.max()) if n > 0 else n_given
-    return Particles(columns=columns[:, : 1 + most], n_jets=n_jets, azimuth=given.azimuth)
+    return replace(given, columns=columns[:, : 1 + most], n_jets=n_jets)
 
 
 def sample_jet(

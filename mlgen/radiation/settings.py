@@ -47,11 +47,11 @@ class TrainingSettings:
     weight_decay: float = 1e-2
     validation_share: float = 0.05
     """The part of the events that tells when the training is at its best."""
-    resample: bool = False
-    """Whether events are drawn with replacement, so that members of an ensemble differ as their data might."""
+    n_members: int = 1
+    """Networks of an ensemble. Where there are several, each learns from its own draw of the events, with replacement, so that they differ as networks of other samples would."""
 
     def __post_init__(self) -> None:
-        for key in ("n_max", "batch_size"):
+        for key in ("n_max", "batch_size", "n_members"):
             value = getattr(self, key)
             require(value >= 1, f"radiation.{key}", value, "at least 1")
         for key in ("n_epochs", "learning_rate"):

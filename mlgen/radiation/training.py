@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -96,11 +96,8 @@ def train(
 
 def first_jets(particles: Particles, n_max: int) -> Particles:
     """The events with their first n_max jets alone."""
-    return Particles(
-        columns=particles.columns[:, : 1 + n_max],
-        n_jets=particles.n_jets.clamp(max=n_max),
-        azimuth=particles.azimuth,
-    )
+    columns, n_jets = particles.columns[:, : 1 + n_max], particles.n_jets.clamp(max=n_max)
+    return replace(particles, columns=columns, n_jets=n_jets)
 
 
 def batch_loss(
@@ -206,17 +203,10 @@ def _split_off(
     rng = random_stream(seed, "split events", 0)
     order = torch.randperm(n, generator=rng)
     learned = order[n_validation:]
-    if settings.resample:
+    if settings.n_members > 1:
         learned = learned[torch.randint(len(learned), (len(learned),), generator=rng)]
-    return _select(particles, learned), _select(particles, order[:n_validation])
-
-
-def _select(particles: Particles, index: Tensor) -> Particles:
-    return Particles(
-        columns=particles.columns[index].float(),
-        n_jets=particles.n_jets[index],
-        azimuth=particles.azimuth[index],
-    )
+    single = replace(particles, columns=particles.columns.float())
+    return single.select(learned), single.select(order[:n_validation])
 
 
 @torch.no_grad()
@@ -224,8 +214,8 @@ def _validation_loss(network: RadiationNetwork, validation: Particles, n_max: in
     """What all variants want to be small: that of the jets that are seen."""
     known, total = Truncated(n_max), 0.0
     for index in torch.split(torch.arange(len(validation)), TILE):
-        columns, n_jets = validation.columns[index], validation.n_jets[index]
-        total += len(index) * float(batch_loss(network, known, columns, n_jets))
+        tile = validation.select(index)
+        total += len(index) * float(batch_loss(network, known, tile.columns, tile.n_jets))
     return total / len(validation)
 
 

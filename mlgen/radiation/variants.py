@@ -8,6 +8,7 @@ and in nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -89,15 +90,10 @@ class Bootstrap(Truncated):
         columns = torch.nn.functional.pad(seen.columns, (0, 0, 0, self.N_MORE))
         n_jets = seen.n_jets.clone()
         for index in torch.split(open_, TILE):
-            given = Particles(
-                columns=seen.columns[index].double(),
-                n_jets=seen.n_jets[index],
-                azimuth=seen.azimuth[index],
-            )
-            longer = sample(network, given, rng, self.n_max)
+            longer = sample(network, seen.select(index), rng, self.n_max)
             columns[index, : longer.columns.shape[1]] = longer.columns.to(columns.dtype)
             n_jets[index] = longer.n_jets
-        return Particles(columns=columns, n_jets=n_jets, azimuth=seen.azimuth)
+        return replace(seen, columns=columns, n_jets=n_jets)
 
 
 class Override(Variant):
