@@ -37,19 +37,15 @@ def pair_products(components: Tensor, masses: Sequence[float]) -> Tensor:
         others = slice(first + 1, None)
         angle = (direction[:, others] - direction[:, first, None]).square().sum(0)
         row = (size[first] * size[others] * angle).unbind(0)
-        rows += [
-            product + _inertia(energy[[first, leg]], size[[first, leg]], masses[first], masses[leg])
-            if masses[first] > 0 or masses[leg] > 0
-            else product
-            for leg, product in enumerate(row, first + 1)
-        ]
+        for leg, product in enumerate(row, first + 1):
+            if masses[first] > 0 or masses[leg] > 0:
+                squares = masses[first] ** 2 * energy[leg].square()
+                squares = squares + masses[leg] ** 2 * size[first].square()
+                product = product + 2 * squares / (
+                    energy[first] * energy[leg] + size[first] * size[leg]
+                )
+            rows.append(product)
     return torch.stack(rows).clamp(min=_TINY)
-
-
-def _inertia(energy: Tensor, size: Tensor, mass: float, other_mass: float) -> Tensor:
-    """What the masses of a pair add to |p_i| |p_j| (n_i - n_j)², from (2, n) of both: (n,), GeV²."""
-    squares = mass**2 * energy[1].square() + other_mass**2 * size[0].square()
-    return 2 * squares / (energy.prod(0) + size.prod(0))
 
 
 def propagator_legs(masses: Sequence[float]) -> list[tuple[int, ...]]:
