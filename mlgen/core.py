@@ -283,6 +283,16 @@ class PicksHelicity(ResolvedAmplitude, Protocol):
         """An index into `helicities` (n,), in proportion to their values: for total = |M|² (n,) and uniform (n,) in [0, 1)."""
 
 
+@runtime_checkable
+class OneHelicity(ResolvedAmplitude, Protocol):
+    """One that computes a single configuration in less time than all of them."""
+
+    def helicity_value(
+        self, momenta: Tensor, alpha_s: Tensor, helicity: Tensor, group: int
+    ) -> Tensor:
+        """|M|² of a configuration at each point, (n,), for helicity (n,), an index into `helicities`: over all of them it sums to |M|²."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """An integrand's values at a batch of r."""

@@ -66,6 +66,11 @@ class ClosedForm:
     def helicity_values(self, momenta: Tensor, alpha_s: Tensor, group: int) -> Tensor:
         return self._exchanges[group].helicity_values(momenta, alpha_s)
 
+    def helicity_value(
+        self, momenta: Tensor, alpha_s: Tensor, helicity: Tensor, group: int
+    ) -> Tensor:
+        return self.helicity_values(momenta, alpha_s, group).gather(1, helicity[:, None])[:, 0]
+
     def colour_flows(self, group: int) -> Tensor:
         return self._exchanges[group].colour_flow()[None]
 

@@ -189,6 +189,13 @@ class PyamplicolAmplitude:
         picked = self._full_colour(group).pick(at_rest, at_reference, uniforms)
         return torch.from_numpy(picked).to(momenta.device)
 
+    def helicity_value(
+        self, momenta: Tensor, alpha_s: Tensor, helicity: Tensor, group: int
+    ) -> Tensor:
+        at_rest = _joined(self._groups[group].in_centre_of_mass(momenta), momenta.shape[1:])
+        values = self._full_colour(group).values(at_rest, helicity.cpu().numpy())
+        return torch.from_numpy(values).to(momenta.device) * self._scaling(alpha_s, group)
+
     def colour_flows(self, group: int) -> Tensor:
         leading = self._leading_colour(group)
         if leading is None:

@@ -88,6 +88,14 @@ class FullColour:
             )
         return by_usual_share(parts)
 
+    def values(self, momenta: Array, helicity: Indices) -> Array:
+        """|M|² (n,) of one configuration at each point, for helicity (n,)."""
+        values = np.empty(len(momenta))
+        for index in np.unique(helicity):
+            at = np.flatnonzero(helicity == index)
+            values[at] = self.runtime.one_helicity(momenta[at], index)
+        return values
+
     def pick(self, momenta: Array, total: Array, uniform: Array) -> Indices:
         """A helicity (n,) in proportion to its part of the total (n,), for uniform (n,) in [0, 1).
 

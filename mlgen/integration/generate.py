@@ -18,6 +18,7 @@ from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.measure import Estimate
 from mlgen.integration.picking import EventPicker
 from mlgen.integration.proposal import Proposal, channel_weight, draw
+from mlgen.integration.second_step import ExactSquared
 
 TITLE = "generating"
 
@@ -109,8 +110,9 @@ class EventSource:
             excess=excess,
             size=size,
         )
-        squared = None if evaluation.squared is None else evaluation.squared.value[mask]
-        events = self.pick(evaluation.points.select(mask), u, rng, squared)
+        squared = evaluation.squared
+        known = None if squared is None else ExactSquared.of_all(squared.value[mask])
+        events = self.pick(evaluation.points.select(mask), u, rng, known)
         return Chunk(summary=summary, events=events)
 
 

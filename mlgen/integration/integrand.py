@@ -90,7 +90,7 @@ class ProcessIntegrand:
         known = points.log_jac + points.momenta.sum((1, 2))
         self.check_finite(known.where(exists, torch.zeros_like(known)), points)
         passed = exists
-        for group, at in self._by_group(points.channel):
+        for group, at in self.by_group(points.channel):
             passed[at] &= self.cut(points.momenta[at], group)
         inside = passed.nonzero()[:, 0]
         value = torch.zeros_like(points.log_jac)
@@ -119,12 +119,16 @@ class ProcessIntegrand:
     def squared(self, points: PhaseSpacePoints, amplitude: Amplitude) -> AmplitudeValue:
         """|M|² at points inside the cuts, with a given amplitude and the couplings of the process."""
         value, std = torch.empty_like(points.log_jac), torch.empty_like(points.log_jac)
-        for group, at in self._by_group(points.channel):
+        for group, at in self.by_group(points.channel):
             momenta = points.momenta[at]
-            mu_r, _ = self.scales(momenta, group)
-            found = amplitude(momenta, self.coupling(mu_r.square()), group)
+            found = amplitude(momenta, self.alpha_s(momenta, group), group)
             value[at], std[at] = found.value, found.std
         return AmplitudeValue(value=value, std=std)
+
+    def alpha_s(self, momenta: Tensor, group: int) -> Tensor:
+        """The strong coupling (n,) at the momenta (n, n_ext, 4), GeV, of one group."""
+        mu_r, _ = self.scales(momenta, group)
+        return self.coupling(mu_r.square())
 
     def _prior(self, points: PhaseSpacePoints) -> tuple[Tensor, Tensor | None]:
         """ln of the prior share of each point's channel (n,), and the features (n, k) if asked for."""
@@ -140,7 +144,7 @@ class ProcessIntegrand:
         """|M|² at points inside the cuts, and the integrand (n,) for each unit of it."""
         luminosity = torch.empty_like(points.log_jac)
         value, std = torch.empty_like(luminosity), torch.empty_like(luminosity)
-        for group, at in self._by_group(points.channel):
+        for group, at in self.by_group(points.channel):
             mine = points.select(at)
             mu_r, mu_f = self.scales(mine.momenta, group)
             found = amplitude(mine.momenta, self.coupling(mu_r.square()), group)
@@ -194,7 +198,7 @@ class ProcessIntegrand:
         ]
         return per_beam[0] * per_beam[1] / points.x.prod(-1, keepdim=True)
 
-    def _by_group(self, channel: Tensor) -> Sequence[tuple[int, Tensor]]:
+    def by_group(self, channel: Tensor) -> Sequence[tuple[int, Tensor]]:
         """Each group that occurs, with the indices of its points."""
         group = self._group_of_channel(channel.device)[channel]
         counts = group.bincount(minlength=len(self.groups)).tolist()

@@ -16,6 +16,7 @@ from mlgen.core import (
 )
 from mlgen.events.record import Picks, assemble
 from mlgen.integration.integrand import ProcessIntegrand
+from mlgen.integration.second_step import ALL, ExactSquared
 from mlgen.physics.model import Model
 from mlgen.physics.variations import Reweighting
 
@@ -35,7 +36,7 @@ class EventPicker:
         points: PhaseSpacePoints,
         weight: Tensor,
         rng: torch.Generator,
-        squared: Tensor | None = None,
+        known: ExactSquared | None = None,
     ) -> EventBatch:
         """The events of accepted points, in their order.
 
@@ -47,7 +48,8 @@ class EventPicker:
         Args:
             points: n accepted points.
             weight: (n,), relative or in pb: see `EventBatch.weight`.
-            squared: (n,), the exact |M|² of the points; computed where it is needed and None.
+            known: the exact |M|² of the n points, some of which may have their helicity by it; None:
+                it is computed where it is needed.
 
         Raises:
             MatrixElementError: the helicities of a point do not sum to its |M|².
@@ -55,8 +57,8 @@ class EventPicker:
         batches, indices = [], []
         for channel in torch.unique(points.channel).tolist():
             at = (points.channel == channel).nonzero()[:, 0]
-            known = None if squared is None else squared[at]
-            batches.append(self._of_channel(channel, points.select(at), weight[at], rng, known))
+            mine = None if known is None else known.select(at)
+            batches.append(self._of_channel(channel, points.select(at), weight[at], rng, mine))
             indices.append(at)
         if not batches:
             n_variations = len(self.reweighting.variations)
@@ -69,7 +71,7 @@ class EventPicker:
         points: PhaseSpacePoints,
         weight: Tensor,
         rng: torch.Generator,
-        squared: Tensor | None,
+        known: ExactSquared | None,
     ) -> EventBatch:
         channel = self.integrand.phase_space.channels[index]
         group = self.integrand.groups[channel.group]
@@ -79,7 +81,7 @@ class EventPicker:
         alpha_s = coupling(mu_r.square())
         momenta, amplitude = points.momenta, self.amplitude
         flavour = _pick(self.integrand.flavour_weights(points, channel.group), rng)
-        helicity = _pick_helicity(amplitude, momenta, alpha_s, squared, channel.group, rng)
+        helicity = _helicity(amplitude, momenta, alpha_s, known, channel.group, rng)
         flow = _pick(amplitude.colour_flow_values(momenta, alpha_s, helicity, channel.group), rng)
         ratios = self.reweighting.ratios(group, flavour, points.x, scales, coupling)
         picks = Picks(
@@ -102,7 +104,23 @@ class EventPicker:
         )
 
 
-def _pick_helicity(
+def _helicity(
+    amplitude: ResolvedAmplitude,
+    momenta: Tensor,
+    alpha_s: Tensor,
+    known: ExactSquared | None,
+    group: int,
+    rng: torch.Generator,
+) -> Tensor:
+    """An index into the configurations of the group for each point, (n,), picked where it is not known."""
+    if known is None:
+        return pick_helicity(amplitude, momenta, alpha_s, None, group, rng)
+    at = (known.helicity == ALL).nonzero()[:, 0]
+    picked = pick_helicity(amplitude, momenta[at], alpha_s[at], known.value[at], group, rng)
+    return known.helicity.index_put((at,), picked)
+
+
+def pick_helicity(
     amplitude: ResolvedAmplitude,
     momenta: Tensor,
     alpha_s: Tensor,
@@ -110,7 +128,14 @@ def _pick_helicity(
     group: int,
     rng: torch.Generator,
 ) -> Tensor:
-    """An index into the configurations of the group for each point: (n,)."""
+    """An index into the configurations of a group for each point, (n,), in proportion to their |M|².
+
+    Args:
+        squared: (n,), the exact |M|²; None: it is computed where it is needed.
+
+    Raises:
+        MatrixElementError: the helicities of a point do not sum to its |M|².
+    """
     if not isinstance(amplitude, PicksHelicity):
         return _pick(amplitude.helicity_values(momenta, alpha_s, group), rng)
     total = amplitude(momenta, alpha_s, group).value if squared is None else squared

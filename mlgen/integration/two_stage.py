@@ -19,6 +19,7 @@ from mlgen.integration.generate import TITLE, Chunk, ChunkSummary
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.picking import EventPicker
 from mlgen.integration.proposal import Proposal, channel_weight, draw
+from mlgen.integration.second_step import AllHelicities, ExactSquared, SecondStep
 from mlgen.integration.trust import Trust
 
 
@@ -66,6 +67,8 @@ class SurrogateIntegrand:
     surrogate: Amplitude
     """Always the same at the same point."""
     trust: Trust = field(default_factory=Trust)
+    second: SecondStep = field(default_factory=AllHelicities)
+    """Corrects what the surrogate chose."""
 
     def draw(self, proposal: Proposal, n: int, rng: torch.Generator) -> SurrogatePoints:
         """Draw n points. The exact |M|² is computed where the surrogate is not to be trusted.
@@ -110,6 +113,20 @@ class SurrogateIntegrand:
         self.integrand.check_finite(squared * per_squared[at], chosen)
         return squared
 
+    def corrected(
+        self, points: PhaseSpacePoints, per_squared: Tensor, at: Tensor, rng: torch.Generator
+    ) -> ExactSquared:
+        """What the second step computes for the k points at an index.
+
+        Raises:
+            NonFiniteWeight: a weight is NaN or infinite.
+        """
+        chosen = points.select(at)
+        with torch.no_grad():
+            found = self.second(self.integrand, chosen, rng)
+        self.integrand.check_finite(found.value * per_squared[at], chosen)
+        return found
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Maxima:
@@ -141,7 +158,9 @@ class Survivors:
     ratio: Tensor
     """(k,), u_1 w / s."""
     squared: Tensor
-    """(k,), the exact |M|²."""
+    """(k,), as `ExactSquared` has it, likewise the next."""
+    helicity: Tensor
+    """(k,), int64."""
     sums: ChannelSums
     """Of all points: the cross section."""
     n_calls: int
@@ -155,7 +174,7 @@ class Survivors:
             sums += part.sums
         columns = {
             name: torch.cat([getattr(part, name) for part in parts])
-            for name in ("kept", "channel", "s", "ratio", "squared")
+            for name in ("kept", "channel", "s", "ratio", "squared", "helicity")
         }
         return cls(**columns, sums=sums, n_calls=sum(part.n_calls for part in parts))
 
@@ -167,7 +186,7 @@ def first_step(
     s_max: Tensor,
     rng: torch.Generator,
 ) -> Survivors:
-    """Let the surrogate choose among points, and compute the exact weights of those it keeps.
+    """Let the surrogate choose among points, and correct the weights of those it keeps.
 
     Args:
         floor, s_max: (n_channels,), pb.
@@ -179,9 +198,9 @@ def first_step(
     s, of_channel = drawn.s(floor), s_max[drawn.channel]
     kept, u_1 = accept(s, of_channel, rng)
     to_compute = (kept & ~drawn.is_exact).nonzero()[:, 0]
-    exact = drawn.squared.index_put(
-        (to_compute,), integrand.exact(drawn.points, drawn.per_squared, to_compute)
-    )
+    corrected = integrand.corrected(drawn.points, drawn.per_squared, to_compute, rng)
+    exact = drawn.squared.index_put((to_compute,), corrected.value)
+    helicity = ExactSquared.of_all(exact).helicity.index_put((to_compute,), corrected.helicity)
     weight = (exact * drawn.per_squared)[kept]
     p_1 = (s / of_channel).clamp(max=1)
     every = control_variate(drawn.squared * drawn.per_squared, weight, kept, p_1)
@@ -191,6 +210,7 @@ def first_step(
         s=s[kept],
         ratio=u_1 * weight / s[kept],
         squared=exact[kept],
+        helicity=helicity[kept],
         sums=ChannelSums.of_weights(every, drawn.channel, len(s_max)),
         n_calls=len(to_compute) + drawn.n_exact,
     )
@@ -233,5 +253,6 @@ class TwoStageSource:
             size=float(size.sum()),
         )
         points = drawn.points.select(survivors.kept).select(mask)
-        events = self.pick(points, u, rng, survivors.squared[mask])
+        known = ExactSquared(value=survivors.squared[mask], helicity=survivors.helicity[mask])
+        events = self.pick(points, u, rng, known)
         return Chunk(summary=summary, events=events)

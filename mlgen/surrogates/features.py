@@ -62,6 +62,22 @@ class PointFeatures(nn.Module):
         features = torch.addcmul(shift, rows, self.scale[:, None]).float()
         return features.T, self.ansatz(log_products)
 
+    def leg_order(self, momenta: Tensor) -> Tensor:
+        """Which leg of a point stands where, once identical ones are in order: int64 (n, n_ext)."""
+        n, n_ext, _ = momenta.shape
+        order = torch.arange(n_ext, device=momenta.device).repeat(n, 1)
+        metric = momenta.new_tensor([1.0, -1.0, -1.0, -1.0])
+        total = (momenta[:, :1] + momenta[:, 1:2]) * metric
+        energy = (momenta * total).sum(2)
+        for alike in self._alike:
+            ranks = energy[:, alike].argsort(dim=1, descending=True, stable=True)
+            order[:, alike] = order[:, alike].gather(1, ranks)
+        if self._incoming_alike:
+            first = momenta[torch.arange(n, device=momenta.device), order[:, 2]] * metric
+            is_swapped = ((momenta[:, 0] - momenta[:, 1]) * first).sum(1) > 0
+            order[:, :2] = torch.where(is_swapped[:, None], order[:, :2].flip(1), order[:, :2])
+        return order
+
     def _rows(self, momenta: Tensor) -> tuple[Tensor, Tensor]:
         """The features as they are (n_features, n), and ln of the products of pairs (n_pairs, n)."""
         # Components first: arithmetic on strided columns is several times slower.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -19,8 +20,11 @@ class Prediction(NamedTuple):
     """(n,), a standard deviation: what the training sample leaves open."""
 
 
-class Method(nn.Module, ABC):
-    """Networks, the loss that trains them, and what they predict: at a point always the same."""
+class Trainee(nn.Module, ABC):
+    """Networks, and the loss that trains them."""
+
+    title: str
+    """Of the progress bar."""
 
     @abstractmethod
     def loss(self, features: Tensor, target: Tensor, n_training: int) -> Tensor:
@@ -28,13 +32,38 @@ class Method(nn.Module, ABC):
 
         Args:
             features: (n, n_columns), a batch of what the networks see.
-            target: (n,).
+            target: (n,) or (n, n_targets).
             n_training: the size of the training sample that the batch is from.
         """
 
     @abstractmethod
+    def errors(self, features: Tensor, target: Tensor) -> Tensor:
+        """How wrong the networks are at other points, (n,): at the least mean they are kept."""
+
+    @abstractmethod
+    def spread(self, features: Tensor) -> Tensor:
+        """How well points are described, (n,): boosting repeats those with the largest."""
+
+
+class Method(Trainee):
+    """A way to learn an uncertainty; what it predicts is always the same at a point."""
+
+    title = "training the surrogate"
+
+    @abstractmethod
     def forward(self, features: Tensor) -> Prediction:
         """The prediction at features (n, n_columns)."""
+
+    def errors(self, features: Tensor, target: Tensor) -> Tensor:
+        """-ln of the prediction as one Gaussian, whatever trains the method."""
+        mean, systematic, statistical = self(features)
+        log_std = torch.hypot(systematic, statistical).log()
+        return gaussian_loss(mean, log_std, target)
+
+    def spread(self, features: Tensor) -> Tensor:
+        """The standard deviation."""
+        _, systematic, statistical = self(features)
+        return torch.hypot(systematic, statistical)
 
 
 LOG_STD_RANGE = (-15.0, 5.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,11 +14,7 @@ from mlgen.physics.model import Model
 from mlgen.surrogates.group_surrogate import LEAST_TRAINING, GroupSurrogate, train_group
 from mlgen.surrogates.sample import AmplitudeSample
 from mlgen.surrogates.settings import SurrogateSettings
-from mlgen.surrogates.soap import AveragedSoap
-from mlgen.surrogates.training import TrainingRecord
-
-N_TIMED = 40
-"""Optimizer steps that tell how long a training takes."""
+from mlgen.surrogates.training import TrainingRecord, TrainingSet, seconds_a_step
 
 LARGEST_LOG = 600.0
 """Of |M|²: beyond, a power of alpha_s more would leave the range of float64."""
@@ -144,15 +139,9 @@ def time_of_training(
         surrogate = GroupSurrogate(group, model, settings)
         shape = settings.batch_size, surrogate.inputs.n_columns
         features, target = torch.randn(shape, generator=rng), torch.randn(shape[0], generator=rng)
-        optimizer = AveragedSoap(surrogate.method)
-        with optimizer.stepping():
-            for n_done in range(N_TIMED):
-                if n_done == N_TIMED // 2:  # the first steps allocate and fill caches
-                    started = time.perf_counter()
-                loss = surrogate.method.loss(features, target, len(features))
-                optimizer.step(loss, settings.learning_rate)
-        spent = time.perf_counter() - started
-        total += settings.n_steps * spent / (N_TIMED - N_TIMED // 2)
+        noise = TrainingSet(features=features, target=target)
+        per_step = seconds_a_step(surrogate.method, noise, settings.learning_rate)
+        total += settings.n_steps * per_step
     return min(total, len(groups) * settings.max_cpu_s)
 
 

@@ -1,4 +1,4 @@
-"""Train the networks of a surrogate on standardised features and targets."""
+"""Train networks on standardised features and targets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mlgen.core import Progress, random_stream
 from mlgen.errors import TrainingFailed
-from mlgen.surrogates.method import Method
+from mlgen.surrogates.method import Trainee
 from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.soap import AveragedSoap
 
@@ -26,6 +26,8 @@ BADLY_DESCRIBED = 0.1
 """The part of the points, those with the largest standard deviations, that boosting repeats."""
 TILE = 4096
 """Points that are evaluated at once."""
+N_TIMED = 40
+"""Optimizer steps that tell how long a training takes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +37,7 @@ class TrainingSet:
     features: Tensor
     """(n, n_columns), float32."""
     target: Tensor
-    """(n,), float32, standardised."""
+    """(n,), float32, standardised; or (n, n_targets)."""
 
     def __len__(self) -> int:
         return len(self.target)
@@ -55,14 +57,14 @@ class TrainingRecord:
 
 
 def train(
-    method: Method,
+    trainee: Trainee,
     training: TrainingSet,
     validation: TrainingSet,
     settings: SurrogateSettings,
     seed: int,
     progress: Progress,
 ) -> TrainingRecord:
-    """Minimise the loss of a method, and leave it with the parameters that do best on other points.
+    """Minimise the loss of networks, and leave them with the parameters that do best on other points.
 
     The learning rate rises, then falls as a cosine to zero; batches may grow. With `boost`, points
     of large predicted standard deviation come more often from half of the training on (section 3 of
@@ -72,23 +74,23 @@ def train(
         TrainingFailed: the loss is not finite.
     """
     started = time.process_time()
-    optimizer = AveragedSoap(method)
+    optimizer = AveragedSoap(trainee)
     batches = _Batches(len(training), random_stream(seed, "train surrogate", 0))
-    best = _Best(method)
+    best = _Best(trainee)
     losses: list[float] = []
     to_boost = list(BOOSTS_AT) if settings.boost > 0 else []
     n_steps, done = 0, 0.0
-    with progress.step(f"training the surrogate ({settings.method})", 1.0) as advance:
+    with progress.step(trainee.title, 1.0) as advance:
         while done < 1:
             if to_boost and done >= to_boost[0]:
                 to_boost.pop(0)
-                batches.repeated = _boosted(method, training, settings.boost)
+                batches.repeated = _boosted(trainee, training, settings.boost)
             until = min(1.0, (len(losses) + 1) / CHECKS)
             before = done
             with optimizer.stepping():
                 while done < until:
                     index = batches.take(_batch_size(settings, done, len(training)))
-                    loss = method.loss(
+                    loss = trainee.loss(
                         training.features[index], training.target[index], len(training)
                     )
                     check_finite(float(loss.detach()), n_steps)
@@ -98,7 +100,7 @@ def train(
                     if settings.max_cpu_s < math.inf:
                         spent = time.process_time() - started
                         done = max(done, spent / settings.max_cpu_s)
-            losses.append(_validation_loss(method, validation))
+            losses.append(_validation_loss(trainee, validation))
             best.see(n_steps, losses[-1])
             advance(done - before, f"loss {losses[-1]:.3f}")
         best.restore()
@@ -109,6 +111,18 @@ def train(
         best_step=best.step,
         validation_losses=tuple(losses),
     )
+
+
+def seconds_a_step(trainee: Trainee, batch: TrainingSet, learning_rate: float) -> float:
+    """Wall-clock seconds that an optimizer step takes, from a few; the networks are spoilt."""
+    optimizer = AveragedSoap(trainee)
+    with optimizer.stepping():
+        for n_done in range(N_TIMED):
+            if n_done == N_TIMED // 2:  # the first steps allocate and fill caches
+                started = time.perf_counter()
+            loss = trainee.loss(batch.features, batch.target, len(batch))
+            optimizer.step(loss, learning_rate)
+    return (time.perf_counter() - started) / (N_TIMED - N_TIMED // 2)
 
 
 class _Batches:
@@ -131,8 +145,8 @@ class _Batches:
 class _Best:
     """The parameters with the least validation loss so far."""
 
-    def __init__(self, method: Method) -> None:
-        self._method = method
+    def __init__(self, trainee: Trainee) -> None:
+        self._trainee = trainee
         self._loss = math.inf
         self._state: dict[str, Tensor] = {}
         self.step = 0
@@ -141,10 +155,10 @@ class _Best:
         check_finite(loss, step)
         if loss < self._loss:
             self._loss, self.step = loss, step
-            self._state = {key: value.clone() for key, value in self._method.state_dict().items()}
+            self._state = {key: value.clone() for key, value in self._trainee.state_dict().items()}
 
     def restore(self) -> None:
-        self._method.load_state_dict(self._state)
+        self._trainee.load_state_dict(self._state)
 
 
 def check_finite(loss: float, step: int) -> None:
@@ -165,23 +179,19 @@ def tiles(n: int) -> Iterator[slice]:
     return (slice(start, start + TILE) for start in range(0, n, TILE))
 
 
-def _validation_loss(method: Method, validation: TrainingSet) -> float:
-    """The loss of the prediction as one Gaussian, whatever trains the method."""
+def _validation_loss(trainee: Trainee, validation: TrainingSet) -> float:
     total = 0.0
     with torch.no_grad():
         for tile in tiles(len(validation)):
-            mean, systematic, statistical = method(validation.features[tile])
-            variance = systematic.square() + statistical.square()
-            error = (validation.target[tile] - mean).square()
-            total += float((0.5 * error / variance + 0.5 * variance.log()).sum())
+            total += float(trainee.errors(validation.features[tile], validation.target[tile]).sum())
     return total / len(validation)
 
 
-def _boosted(method: Method, training: TrainingSet, boost: float) -> Tensor:
+def _boosted(trainee: Trainee, training: TrainingSet, boost: float) -> Tensor:
     """The indices of the worst points, each `boost` times."""
     with torch.no_grad():
-        parts = [method(training.features[tile]) for tile in tiles(len(training))]
-    spread = torch.cat([part.systematic.square() + part.statistical.square() for part in parts])
+        parts = [trainee.spread(training.features[tile]) for tile in tiles(len(training))]
+    spread = torch.cat(parts)
     n_worst = max(1, round(BADLY_DESCRIBED * len(training)))
     worst = spread.topk(n_worst).indices
     return worst.repeat(math.ceil(boost))[: round(boost * n_worst)]

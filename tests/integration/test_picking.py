@@ -15,6 +15,7 @@ from mlgen.core import (
     random_stream,
 )
 from mlgen.integration.picking import EventPicker
+from mlgen.integration.second_step import ExactSquared
 from mlgen.physics.kinematics import mass
 from tests.integration.toys import process
 from tests.laws import check_frequencies
@@ -172,7 +173,7 @@ def test_the_matrix_element_of_accepted_points_is_not_computed_again_where_it_is
     amplitude = PicksItself()
     pick = replace(process("pp_to_eej").picker, amplitude=amplitude)
     squared = torch.arange(1.0, 1 + len(points), dtype=torch.float64)
-    pick(points, torch.ones_like(squared), rng, squared)
+    pick(points, torch.ones_like(squared), rng, ExactSquared.of_all(squared))
     assert amplitude.n_values == 0
     # By channels, and in the order of the points within each.
     assert amplitude.totals == squared[points.channel.argsort(stable=True)].tolist()
