@@ -17,7 +17,7 @@ MIN_STD = 1e-3
 """Of a normal density, in units of the spread of all jets."""
 FIRST_STD = 0.7
 UNBOUNDED = 50.0
-"""An upper end that no standardised number reaches."""
+"""An upper end that no standardised number reaches; an infinite one has no gradient."""
 DEEP = -30.0
 """Standard deviations, below which a normal density is an exponential in single steps of rounding."""
 
@@ -37,11 +37,13 @@ class Conditional(ABC):
         """Those of a broad density whose components differ: (n_parameters,)."""
 
     @abstractmethod
-    def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor) -> Tensor:
+    def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor | None = None) -> Tensor:
         """ln of the density at value (n,), below upper (n,), for parameters (n, n_parameters): (n,)."""
 
     @abstractmethod
-    def sample(self, parameters: Tensor, upper: Tensor, rng: torch.Generator) -> Tensor:
+    def sample(
+        self, parameters: Tensor, rng: torch.Generator, upper: Tensor | None = None
+    ) -> Tensor:
         """A value below upper (n,) for each of the parameters (n, n_parameters): float64 (n,)."""
 
 
@@ -53,19 +55,24 @@ class Gaussians(Conditional):
         width = torch.full_like(means, math.log(math.expm1(FIRST_STD)))
         return torch.cat([torch.zeros_like(means), means, width])
 
-    def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor) -> Tensor:
+    def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor | None = None) -> Tensor:
         log_share, mean, std = self._components(parameters)
         z = (value[:, None] - mean) / std
-        log_density = (log_share - 0.5 * z.square() - std.log()).logsumexp(-1)
-        log_norm = self._log_reach(log_share, mean, std, upper).logsumexp(-1)
-        log_prob = log_density - 0.5 * math.log(2 * math.pi) - log_norm
-        return torch.where(value <= upper, log_prob, -math.inf)
+        log_prob: Tensor = (log_share - 0.5 * z.square() - std.log()).logsumexp(-1)
+        log_prob = log_prob - 0.5 * math.log(2 * math.pi)
+        if upper is None:
+            return log_prob
+        log_reach = self._log_reach(log_share, mean, std, upper).logsumexp(-1)
+        return torch.where(value <= upper, log_prob - log_reach.to(log_prob.dtype), -math.inf)
 
-    def sample(self, parameters: Tensor, upper: Tensor, rng: torch.Generator) -> Tensor:
+    def sample(
+        self, parameters: Tensor, rng: torch.Generator, upper: Tensor | None = None
+    ) -> Tensor:
         log_share, mean, std = self._components(parameters.double())
+        if upper is None:
+            upper = torch.full_like(mean[:, 0], UNBOUNDED)
         component = _pick(self._log_reach(log_share, mean, std, upper), rng)
         mean, std = (of.gather(1, component)[:, 0] for of in (mean, std))
-        upper = upper.clamp(max=UNBOUNDED)
         end = (upper - mean) / std
         log_u = _uniform(len(mean), rng).log()
         # Far below the mean, ndtr is 0; there, ln ndtr(z) is -z²/2 to the accuracy of a step.
@@ -80,10 +87,10 @@ class Gaussians(Conditional):
 
     @staticmethod
     def _log_reach(log_share: Tensor, mean: Tensor, std: Tensor, upper: Tensor) -> Tensor:
-        """ln of what each component has below the upper end: (n, n_components)."""
-        # An infinite end has no gradient that is a number.
-        end = (upper.clamp(max=UNBOUNDED)[:, None] - mean) / std
-        found: Tensor = log_share + torch.special.log_ndtr(end)
+        """ln of what each component has below the upper end: float64 (n, n_components)."""
+        # In single precision the gradient of log_ndtr (torch 2.13) is wrong below -3000.
+        end = (upper.double()[:, None] - mean.double()) / std.double()
+        found: Tensor = log_share.double() + torch.special.log_ndtr(end)
         return found
 
 
@@ -94,13 +101,15 @@ class VonMises(Conditional):
         angle = 2 * math.pi * torch.arange(self.n_components) / self.n_components
         return torch.cat([torch.zeros_like(angle), angle.cos(), angle.sin()])
 
-    def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor) -> Tensor:
+    def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor | None = None) -> Tensor:
         log_share, a, b, kappa = self._components(parameters)
         exponent = a * value.cos()[:, None] + b * value.sin()[:, None] - kappa
         log_density: Tensor = log_share + exponent - torch.special.i0e(kappa).log()
         return log_density.logsumexp(-1) - math.log(2 * math.pi)
 
-    def sample(self, parameters: Tensor, upper: Tensor, rng: torch.Generator) -> Tensor:
+    def sample(
+        self, parameters: Tensor, rng: torch.Generator, upper: Tensor | None = None
+    ) -> Tensor:
         log_share, a, b, kappa = self._components(parameters.double())
         component = _pick(log_share, rng)
         a, b, kappa = (of.gather(1, component)[:, 0] for of in (a, b, kappa))

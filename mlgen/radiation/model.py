@@ -127,7 +127,7 @@ class RadiationNetwork(nn.Module):
         total = torch.zeros_like(upper)
         for column, conditional in enumerate(self.conditionals):
             parameters = self.mixtures[column](hidden[:, column])
-            end = upper if column == LOG_PT else torch.full_like(upper, UNBOUNDED)
+            end = upper if column == LOG_PT else None
             total = total + conditional.log_prob(parameters, columns[:, column], end)
         return total
 

@@ -114,6 +114,6 @@ def sample_jet(
         before = drawn[-1].to(context.dtype) if drawn else None
         hidden = numbers.read(network.embed_number(context, column, before))
         parameters = network.mixtures[column](hidden)
-        end = upper if column == LOG_PT else torch.full_like(upper, UNBOUNDED)
-        drawn.append(conditional.sample(parameters, end, rng))
+        end = upper if column == LOG_PT else None
+        drawn.append(conditional.sample(parameters, rng, end))
     return torch.stack(drawn, dim=-1)

@@ -1,0 +1,159 @@
+"""One-dimensional densities: normalised, as scipy has them, and what samples follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from mlgen.radiation.conditionals import Conditional, Gaussians, VonMises, von_mises
+from tests.laws import check_frequencies
+
+GAUSSIANS, VON_MISES = Gaussians(3), VonMises(3)
+KINDS = [(GAUSSIANS, None), (GAUSSIANS, -0.4), (VON_MISES, None)]
+
+
+def some_parameters(conditional: Conditional, n: int, seed: int) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n, conditional.n_parameters, generator=rng, dtype=torch.float64)
+    return conditional.first_parameters().double() + noise
+
+
+def ends(upper: float | None, like: Tensor) -> Tensor | None:
+    return None if upper is None else torch.full_like(like, upper)
+
+
+def grid(conditional: Conditional, upper: float | None, n: int) -> Tensor:
+    """Points in the middle of equal bins of all that there is."""
+    low, high = (-math.pi, math.pi) if conditional is VON_MISES else (-12.0, 12.0)
+    high = high if upper is None else upper
+    return low + (high - low) * (torch.arange(n, dtype=torch.float64) + 0.5) / n
+
+
+@pytest.mark.parametrize(("conditional", "upper"), KINDS)
+def test_a_density_integrates_to_one(conditional: Conditional, upper: float | None) -> None:
+    x = grid(conditional, upper, 20_000)
+    width = float(x[1] - x[0])
+    for row in some_parameters(conditional, 5, seed=1):
+        parameters, end = row.expand(len(x), -1), ends(upper, x)
+        total = float(conditional.log_prob(parameters, x, end).exp().sum()) * width
+        assert abs(total - 1) < 1e-5
+
+
+def test_above_the_upper_end_there_is_nothing() -> None:
+    x = torch.tensor([-0.5, -0.3], dtype=torch.float64)
+    parameters = some_parameters(GAUSSIANS, 2, seed=2)
+    found = GAUSSIANS.log_prob(parameters, x, torch.full_like(x, -0.4))
+    assert found[0] > -math.inf
+    assert found[1] == -math.inf
+
+
+def test_von_mises_mixtures_are_those_of_scipy() -> None:
+    kappa, mean = np.array([0.02, 3.0, 900.0]), np.array([0.3, -3.0, 1.2])
+    shares = np.array([0.5, 0.3, 0.2])
+    parameters = np.concatenate([np.log(shares), kappa * np.cos(mean), kappa * np.sin(mean)])
+    x = torch.linspace(-math.pi, math.pi, 501, dtype=torch.float64)
+    expected = sum(
+        share * stats.vonmises.pdf(x.numpy(), k, loc=m)
+        for share, k, m in zip(shares, kappa, mean, strict=True)
+    )
+    rows = torch.from_numpy(parameters).expand(len(x), -1)
+    found = VON_MISES.log_prob(rows, x).exp()
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
+    # kappa² is large beside what single precision keeps of it.
+    single = VON_MISES.log_prob(rows.float(), x.float())
+    np.testing.assert_allclose(single.exp().numpy(), expected, rtol=1e-3)
+
+
+def test_truncated_normal_densities_are_those_of_scipy() -> None:
+    parameters = some_parameters(GAUSSIANS, 1, seed=3)[0]
+    logits, means, widths = (part.numpy() for part in parameters.chunk(3))
+    stds = np.log1p(np.exp(widths)) + 1e-3
+    shares = np.exp(logits) / np.exp(logits).sum()
+    x, upper = np.linspace(-4, 0.2, 301), 0.2
+    of_all = sum(s * stats.norm.pdf(x, m, d) for s, m, d in zip(shares, means, stds, strict=True))
+    below = sum(
+        s * stats.norm.cdf(upper, m, d) for s, m, d in zip(shares, means, stds, strict=True)
+    )
+    at = torch.from_numpy(x)
+    end = torch.full_like(at, upper)
+    found = GAUSSIANS.log_prob(parameters.expand(len(x), -1), at, end).exp()
+    np.testing.assert_allclose(found.numpy(), of_all / below, rtol=1e-9)
+
+
+def counts_in_bins(conditional: Conditional, upper: float | None) -> tuple[Tensor, Tensor]:
+    """How often samples are in bins of probability 1 / 20, as the density has it, and the probabilities."""
+    n, n_bins = 40_000, 20
+    row = some_parameters(conditional, 1, seed=4)[0]
+    x = grid(conditional, upper, 100_000)
+    log_prob = conditional.log_prob(row.expand(len(x), -1), x, ends(upper, x))
+    total = log_prob.exp().cumsum(0)
+    edges = x[torch.searchsorted(total, total[-1] * torch.arange(1, n_bins) / n_bins)]
+    rng = torch.Generator().manual_seed(5)
+    drawn = conditional.sample(row.expand(n, -1), rng, ends(upper, row[:1].expand(n)))
+    assert drawn.dtype == torch.float64
+    assert upper is None or bool((drawn <= upper).all())
+    counts = torch.bincount(torch.bucketize(drawn, edges), minlength=n_bins)
+    return counts, torch.ones(n_bins, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("conditional", "upper"), KINDS)
+def test_samples_follow_the_density(conditional: Conditional, upper: float | None) -> None:
+    check_frequencies(*counts_in_bins(conditional, upper))
+
+
+def test_samples_do_not_follow_another_density() -> None:
+    counts, shares = counts_in_bins(GAUSSIANS, -0.4)
+    shares[3] *= 1.15
+    with pytest.raises(AssertionError, match="chi2"):
+        check_frequencies(counts, shares)
+
+
+@pytest.mark.parametrize("kappa", [1e-7, 1e-3, 0.5, 30.0, 1e6])
+def test_von_mises_angles_have_the_moment_of_scipy(kappa: float) -> None:
+    angles = von_mises(torch.full((50_000,), kappa).double(), torch.Generator().manual_seed(6))
+    assert bool((angles.abs() <= math.pi).all())
+    # 1 - cos rather than cos, of which nothing is left at large kappa.
+    missing = 2 * (0.5 * angles).sin().square()
+    expected = (
+        stats.vonmises.expect(lambda x: 1 - np.cos(x), args=(kappa,))
+        if kappa < 1e3
+        else 0.5 / kappa
+    )
+    error = float(missing.std()) / len(angles) ** 0.5
+    assert error < 0.02 * expected
+    assert abs(float(missing.mean()) - expected) < 5 * error
+
+
+def test_far_below_every_component_the_tail_is_exponential() -> None:
+    # Standard deviations of about 0.7, means at -1.5 to 1.5: ndtr is 0 at -40.
+    n, upper = 20_000, torch.full((20_000,), -40.0).double()
+    row = GAUSSIANS.first_parameters().double()
+    drawn = GAUSSIANS.sample(row.expand(n, -1), torch.Generator().manual_seed(7), upper)
+    below = upper - drawn
+    # The slope of ln p at the end, from the component that reaches lowest.
+    slope = 38.5 / 0.701**2
+    assert bool((below >= 0).all())
+    assert abs(float(below.mean()) * slope - 1) < 0.03
+    at_end = GAUSSIANS.log_prob(row[None].float(), upper[:1].float(), upper[:1].float())
+    assert abs(float(at_end) - math.log(slope)) < 0.01
+
+
+@pytest.mark.parametrize(("conditional", "upper"), KINDS)
+def test_gradients_are_finite(conditional: Conditional, upper: float | None) -> None:
+    extremes: list[Callable[[Tensor], Tensor]] = [
+        torch.zeros_like,
+        lambda p: 30 * p,
+        lambda p: -30 * p,
+    ]
+    for change in extremes:
+        parameters = change(some_parameters(conditional, 50, seed=8).float()).requires_grad_()
+        x = torch.linspace(-3, 3 if upper is None else upper, 50)
+        conditional.log_prob(parameters, x, ends(upper, x)).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        assert parameters.grad is not None
+        assert bool(parameters.grad.isfinite().all())
