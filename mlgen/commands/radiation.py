@@ -120,7 +120,8 @@ def _summary(stored: StoredJets, path: Path) -> str:
         f"{path}: {n:,} events, {path.stat().st_size / 1e6:.1f} MB",
         f"cross section {origin.cross_section_pb:.5g} +- {origin.cross_section_error_pb:.2g} pb",
     ]
-    lines += [f"{n_jets:3} jets  {count:10,}  {count / n:9.4%}" for n_jets, count in enumerate(counts)]  # fmt: skip
+    for n_jets, count in enumerate(counts):
+        lines.append(f"{n_jets:3} jets  {count:10,}  {count / n:9.4%}")
     if origin.n_failed:
         lines.append(f"Pythia gave up on {origin.n_failed:,} events")
     return "\n".join(lines)

@@ -81,6 +81,24 @@ def cluster(
     Raises:
         MissingExtra: fastjet is not installed.
     """
+    momenta, n_particles, event = _anti_kt(particles, definition)
+    columns = _columns(momenta, _masses(momenta, n_particles, rng), is_hard=False)
+    is_jet = columns[:, 0] > definition.pt_min_gev
+    is_jet &= columns[:, 2].abs() < definition.abs_eta_max
+    columns, event = columns[is_jet], event[is_jet]
+    # By pt, then by event, where the sort by event keeps the order.
+    by_pt = columns[:, 0].argsort(descending=True, stable=True)
+    order = by_pt[event[by_pt].argsort(stable=True)]
+    systems = torch.from_numpy(hard)
+    return CompactEvents(
+        hard=_columns(systems, _mass(systems), is_hard=True),
+        jets=columns[order],
+        n_jets=torch.bincount(event, minlength=len(hard)).to(torch.uint8),
+    )
+
+
+def _anti_kt(particles: Any, definition: JetDefinition) -> tuple[Tensor, Tensor, Tensor]:
+    """Jets of all events: momenta (k, 4), how many particles each is made of (k,), and its event (k,)."""
     import awkward as ak
 
     fastjet = _fastjet()
@@ -92,23 +110,10 @@ def cluster(
     found = sequence.inclusive_jets(min_pt=lower)
     n_found = ak.to_numpy(ak.num(found))
     n_particles = ak.flatten(ak.num(sequence.constituent_index(min_pt=lower), axis=2))
-    flat = ak.flatten(found)
-    momenta = torch.from_numpy(np.stack([ak.to_numpy(flat[name]) for name in ("E", "px", "py", "pz")], -1))  # fmt: skip
-    mass = _masses(momenta, torch.from_numpy(ak.to_numpy(n_particles)), rng)
-    columns = _columns(momenta, mass, is_hard=False)
-    event = torch.from_numpy(np.repeat(np.arange(len(n_found)), n_found))
-    is_jet = (columns[:, 0] > definition.pt_min_gev) & (columns[:, 2].abs() < definition.abs_eta_max)  # fmt: skip
-    columns, event = columns[is_jet], event[is_jet]
-    # By pt, then by event, where the sort by event keeps the order.
-    by_pt = columns[:, 0].argsort(descending=True, stable=True)
-    order = by_pt[event[by_pt].argsort(stable=True)]
-    n_jets = torch.bincount(event, minlength=len(n_found))
-    systems = torch.from_numpy(hard)
-    return CompactEvents(
-        hard=_columns(systems, _mass(systems), is_hard=True),
-        jets=columns[order],
-        n_jets=n_jets.to(torch.uint8),
-    )
+    columns = [ak.to_numpy(ak.flatten(found[name])) for name in ("E", "px", "py", "pz")]
+    event = np.repeat(np.arange(len(n_found)), n_found)
+    momenta = torch.from_numpy(np.stack(columns, axis=-1))
+    return momenta, torch.from_numpy(ak.to_numpy(n_particles)), torch.from_numpy(event)
 
 
 def _columns(momenta: Tensor, mass: Tensor, is_hard: bool) -> Tensor:
@@ -126,7 +131,9 @@ def _mass(momenta: Tensor) -> Tensor:
 
 def _masses(momenta: Tensor, n_particles: Tensor, rng: torch.Generator) -> Tensor:
     mean, std = SINGLE_LOG_MASS
-    drawn = (mean + std * torch.randn(len(momenta), generator=rng, dtype=torch.float64)).exp()
+    # torch 2.13: randn gives another beginning where there are more numbers, rand does not.
+    uniform = torch.rand(len(momenta), generator=rng, dtype=torch.float64)
+    drawn = (mean + std * torch.special.ndtri(uniform)).exp()
     mass = _mass(momenta)
     return torch.where((n_particles == 1) | (mass < MASSLESS), drawn, mass)
 
