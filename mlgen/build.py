@@ -10,7 +10,7 @@ from platformdirs import user_cache_path
 
 from mlgen.amplitudes.provider import AmplitudeRequest, provide
 from mlgen.cards import Card
-from mlgen.core import BeamInfo, PhaseSpace, Progress, SubprocessGroup
+from mlgen.core import BeamInfo, OneHelicity, PhaseSpace, Progress, SubprocessGroup
 from mlgen.errors import CardError
 from mlgen.integration.channel_features import ChannelFeatures
 from mlgen.integration.integrand import ProcessIntegrand
@@ -69,6 +69,11 @@ def build(card: Card, progress: Progress) -> Process:
         library=card.matrix_element.library,
     )
     provider, amplitude = provide(card.matrix_element.provider, request, progress)
+    if card.surrogate.helicities == "one" and not isinstance(amplitude, OneHelicity):
+        raise CardError(
+            f"surrogate.helicities = 'one': expected 'auto' or 'all' with the matrix element of "
+            f"{provider}, which has no single helicities"
+        )
     integrand = ProcessIntegrand(
         groups=groups,
         phase_space=phase_space,

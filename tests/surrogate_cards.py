@@ -25,6 +25,7 @@ SETTINGS = (
     "surrogate.n_hidden=16",
     "surrogate.n_layers=1",
     "surrogate.n_steps=200",
+    "surrogate.helicities=all",
 )
 FLOW = (
     "run.sampler=flow",

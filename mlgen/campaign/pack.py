@@ -22,11 +22,11 @@ from mlgen.errors import PackError
 from mlgen.integration.estimate import ChannelSums
 from mlgen.integration.measure import Estimate
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SUFFIX = ".mlgen.zip"
 
-_SURROGATE = "surrogate"
-"""The name of its tensors."""
+_SURROGATE, _HELICITIES = "surrogate", "helicities"
+"""The names of their tensors."""
 
 _KIND = ArchiveKind(
     title="sampler pack",
@@ -124,6 +124,8 @@ class PackedSurrogate:
     kept: float
     """The share of the points that become events, and its error."""
     kept_error: float
+    helicities: Mapping[str, Tensor] | None = None
+    """The learned shares that one helicity is drawn from; None: all of them are computed."""
 
     def __post_init__(self) -> None:
         lengths = {len(self.floor), len(self.s_max), len(self.x_max)}
@@ -163,8 +165,9 @@ class Pack:
     """The version that wrote the pack."""
 
     def __post_init__(self) -> None:
-        if _SURROGATE in self.samplers:
-            raise PackError(f"samplers.{_SURROGATE}: expected another name: the surrogate has it")
+        for taken in (_SURROGATE, _HELICITIES):
+            if taken in self.samplers:
+                raise PackError(f"samplers.{taken}: expected another name: the surrogate has it")
         if self.sampler not in self.samplers:
             raise PackError(f"sampler = {self.sampler}: expected one of {', '.join(self.samplers)}")
         n_channels = len(self.chosen.fraction)
@@ -230,6 +233,9 @@ def write_pack(path: Path, pack: Pack) -> None:
     if pack.surrogate is not None:
         columns = {f.name: getattr(pack.surrogate, f.name) for f in fields(PackedSurrogate)}
         tensors[_SURROGATE] = columns.pop("tensors")
+        columns["one_helicity"] = (helicities := columns.pop("helicities")) is not None
+        if helicities is not None:
+            tensors[_HELICITIES] = helicities
         table["surrogate"] = columns
     write_archive(path, _KIND, table, tensors)
 
@@ -273,8 +279,15 @@ def _assemble(archive: Archive) -> Pack:
 def _surrogate(entry: Mapping[str, Any] | None, archive: Archive) -> PackedSurrogate | None:
     if entry is None:
         return None
-    maxima = {name: tuple(entry[name]) for name in ("floor", "s_max", "x_max")}
-    return PackedSurrogate(**{**entry, **maxima}, tensors=archive.tensors(_SURROGATE))
+    columns = {name: tuple(entry[name]) for name in ("floor", "s_max", "x_max")}
+    return PackedSurrogate(
+        tensors=archive.tensors(_SURROGATE),
+        trust=entry["trust"],
+        **columns,
+        kept=entry["kept"],
+        kept_error=entry["kept_error"],
+        helicities=archive.tensors(_HELICITIES) if entry["one_helicity"] else None,
+    )
 
 
 def _estimate(entry: Mapping[str, Any]) -> PackedEstimate:

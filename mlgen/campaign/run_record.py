@@ -146,6 +146,8 @@ class SurrogateRecord:
     method: str
     is_used: bool
     """Whether it chose the points of the events."""
+    helicities: str = ""
+    """Why the exact |M|² of a survivor was computed from all helicities, or from one."""
     n_training: int
     """Points that it learned from, those that calibrated it included."""
     eps_1: float

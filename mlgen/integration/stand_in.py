@@ -9,6 +9,7 @@ from mlgen.cards import Card
 from mlgen.errors import GenerationError, TrainingFailed
 from mlgen.integration.aids import NOT_WORTH_MEASURING_S, Aids
 from mlgen.integration.candidates import MAX_PULL, Candidate, Expectation
+from mlgen.integration.helicity_choice import HelicityChoice
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.learned_surrogate import USUAL_EPS_2, learned_surrogate
 from mlgen.integration.surrogate_prices import Prices
@@ -37,6 +38,8 @@ class StandIn:
     """By fresh points, that count for nothing else; also where it is not used."""
     reason: str
     """Why it is used, or not."""
+    helicities: str = ""
+    """Why its second step computes all helicities, or one."""
     expected: tuple[Expectation, ...] = ()
     """Without it and with it, before it was trained."""
     gain: float = 0.0
@@ -115,29 +118,16 @@ class _Choice:
             surrogate, n_points = learned_surrogate(
                 self._integrand, self._card, self._model, aids, "surrogate"
             )
-            doubled = SurrogateIntegrand(
+            with_all = SurrogateIntegrand(
                 integrand=self._integrand, surrogate=surrogate, trust=Trust()
             )
-            measured = estimate_two_stage(
-                doubled,
-                self._chosen.proposal,
-                replace(run, n_estimate=len(self._chosen.measured.weights)),
-                f"{self._chosen.name} with a surrogate",
-                aids.progress,
-                N_SURVIVORS,
-                prices.cost_ratio,
-                CEILING * self._chosen.measured.w_max,
-            )
-        self._n_calls += measured.n_calls
-        measured = replace(
-            measured,
-            us_per_point=aids.checkpoints.settle(
-                "surrogate.us_per_drawn_point", measured.us_per_point
-            ),
-            us_per_survivor=aids.checkpoints.settle(
-                "surrogate.us_per_survivor", measured.us_per_survivor
-            ),
-        )
+            measured_with_all = self._estimate(with_all, "surrogate", prices.cost_ratio)
+            self._n_calls += measured_with_all.n_calls
+            second = HelicityChoice(
+                with_all, measured_with_all, self._chosen.proposal, self._card, self._model, aids
+            ).run(self._estimate)
+        self._n_calls += second.n_calls
+        measured = second.measured
         with_it = 1e-6 * run.n_events * measured.us_per_event / measured.efficiency.alpha
         found = StandIn(
             surrogate=surrogate,
@@ -148,13 +138,38 @@ class _Choice:
             gain=self._without_s / with_it,
             n_points=n_points,
             n_calls=self._n_calls,
+            helicities=second.reason,
+            warnings=second.warnings,
         )
         if problem := self._disagreement(measured):
-            return replace(found, reason=problem, warnings=(f"{problem}; it is not used",))
-        used = replace(found, integrand=doubled)
+            warnings = (*second.warnings, f"{problem}; it is not used")
+            return replace(found, reason=problem, warnings=warnings)
+        used = replace(found, integrand=second.integrand)
         if self._asks:
             return replace(used, reason="the card asks for it")
         return used if with_it < self._without_s else found
+
+    def _estimate(
+        self, integrand: SurrogateIntegrand, purpose: str, cost_ratio: float
+    ) -> TwoStageEstimate:
+        """See `helicity_choice.Estimator`."""
+        aids, chosen = self._aids, self._chosen
+        measured = estimate_two_stage(
+            integrand,
+            chosen.proposal,
+            replace(self._card.run, n_estimate=len(chosen.measured.weights)),
+            f"{chosen.name} with a {purpose}",
+            aids.progress,
+            N_SURVIVORS,
+            cost_ratio,
+            CEILING * chosen.measured.w_max,
+        )
+        settle = aids.checkpoints.settle
+        return replace(
+            measured,
+            us_per_point=settle(f"{purpose}.us_per_drawn_point", measured.us_per_point),
+            us_per_survivor=settle(f"{purpose}.us_per_survivor", measured.us_per_survivor),
+        )
 
     def _disagreement(self, measured: TwoStageEstimate) -> str:
         """What shows that the two ways to the cross section differ; there is no reason to but a fault."""

@@ -61,9 +61,9 @@ class Prices:
         each = torch.arange(min(len(inside), 256))
         for amplitude in (untrained, integrand.amplitude):  # the first call fills caches
             integrand.squared(inside.select(each), amplitude)
-        spent_drawing = _seconds(drawn)
-        spent_exact = _seconds(lambda: integrand.squared(inside, integrand.amplitude))
-        spent_predicting = _seconds(lambda: integrand.squared(inside, untrained))
+        spent_drawing = seconds_of(drawn)
+        spent_exact = seconds_of(lambda: integrand.squared(inside, integrand.amplitude))
+        spent_predicting = seconds_of(lambda: integrand.squared(inside, untrained))
         per_point = 1e6 / N_PROBED
         training_s = time_of_training(integrand.groups, model, card.surrogate)
         prices = cls(
@@ -82,7 +82,8 @@ class Prices:
         return replace(self, **values)
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
+    """Wall-clock seconds that something takes, once."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

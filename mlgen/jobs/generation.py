@@ -16,17 +16,20 @@ from mlgen.campaign.pack import Pack, PackedSurrogate
 from mlgen.campaign.workers import InProcess, Workers
 from mlgen.card_files import card_from_toml, card_to_toml
 from mlgen.cards import Card, RunCard
-from mlgen.core import Progress, SampleInfo
+from mlgen.core import OneHelicity, Progress, SampleInfo
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError, PackError
 from mlgen.events.formats import open_writer
 from mlgen.events.writing import EVENTS_PER_PIECE, EventEncoder, FileWeights, in_pieces
 from mlgen.integration.generate import ChunkPlan, ChunkSource, ChunkSummary, EventSource
+from mlgen.integration.helicity_prices import configurations
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.proposal import Proposal
+from mlgen.integration.second_step import AllHelicities, DrawnHelicity, SecondStep
 from mlgen.integration.trust import Trust
 from mlgen.integration.two_stage import Maxima, SurrogateIntegrand, TwoStageSource
 from mlgen.samplers.registry import restore_sampler
+from mlgen.surrogates.helicity_shares import restore_shares
 from mlgen.surrogates.surrogate import restore_surrogate
 
 EVENTS_PER_TASK = 16 * EVENTS_PER_PIECE
@@ -107,13 +110,38 @@ def _two_stage_source(
     )
     settings, model = process.card.surrogate, process.picker.model
     surrogate = restore_surrogate(integrand.groups, model, settings, packed.tensors)
+    second = _second_step(packed, process, integrand)
     return TwoStageSource(
-        integrand=SurrogateIntegrand(integrand=integrand, surrogate=surrogate, trust=trust),
+        integrand=SurrogateIntegrand(
+            integrand=integrand, surrogate=surrogate, trust=trust, second=second
+        ),
         pick=process.picker,
         proposal=proposal,
         maxima=Maxima(floor=floor, s_max=s_max, x_max=x_max),
         run=process.card.run,
     )
+
+
+def _second_step(
+    packed: PackedSurrogate, process: Process, integrand: ProcessIntegrand
+) -> SecondStep:
+    """What a pack corrects the points of its surrogate with.
+
+    Raises:
+        PackError: the pack is damaged, or the matrix element has no single helicities here.
+    """
+    if packed.helicities is None:
+        return AllHelicities()
+    amplitude = integrand.amplitude
+    if not isinstance(amplitude, OneHelicity):
+        raise PackError(
+            f"the pack draws single helicities: expected a matrix element that has them, not that of "
+            f"{process.provider}"
+        )
+    known = configurations(integrand, amplitude)
+    model = process.picker.model
+    shares = restore_shares(integrand.groups, model, known, packed.helicities)
+    return DrawnHelicity(amplitude=amplitude, shares=shares)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,6 +32,7 @@ from mlgen.core import EventBatch
 from mlgen.diagnostics.plots import WeightSample
 from mlgen.diagnostics.report import ReportInput, render_report
 from mlgen.integration.candidates import Candidate, Expectation, Integration, TrainingCurve
+from mlgen.integration.second_step import DrawnHelicity
 from mlgen.integration.stand_in import StandIn
 from mlgen.integration.training import STEPS_PER_ROUND, WATCHED_ROUNDS
 from mlgen.samplers.registry import sampler_state
@@ -96,6 +97,7 @@ def _packed_surrogate(found: StandIn) -> PackedSurrogate | None:
     if found.integrand is None or found.surrogate is None or found.measured is None:
         return None
     maxima, (kept, kept_error) = found.measured.maxima, found.measured.kept
+    second = found.integrand.second
     return PackedSurrogate(
         tensors=found.surrogate.state(),
         trust=asdict(found.integrand.trust),
@@ -104,6 +106,7 @@ def _packed_surrogate(found: StandIn) -> PackedSurrogate | None:
         x_max=tuple(maxima.x_max.tolist()),
         kept=kept,
         kept_error=kept_error,
+        helicities=second.shares.state() if isinstance(second, DrawnHelicity) else None,
     )
 
 
@@ -192,6 +195,7 @@ def _surrogate_record(found: StandIn) -> SurrogateRecord | None:
     return SurrogateRecord(
         method=found.surrogate.settings.method,
         is_used=found.integrand is not None,
+        helicities=found.helicities,
         n_training=found.n_points,
         eps_1=efficiency.eps_1,
         eps_2=efficiency.eps_2,

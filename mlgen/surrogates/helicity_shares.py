@@ -28,7 +28,7 @@ from mlgen.surrogates.training import TrainingSet, seconds_a_step, tiles, train
 
 FLOOR = 0.02
 """The part of q that is spread over all configurations evenly."""
-ORDER = 2.0
+ORDER = 8.0
 """Of the Rényi divergence that is minimised: more than 1, so that no share is much too small."""
 WIDTHS = (128, 128, 128)
 N_STEPS = 3000
@@ -129,12 +129,15 @@ class HelicityShares:
 
 
 def start_shares(
-    groups: Sequence[SubprocessGroup], model: Model, helicities: Sequence[Tensor]
+    groups: Sequence[SubprocessGroup],
+    model: Model,
+    helicities: Sequence[Tensor],
+    seed: int = 0,
 ) -> list[GroupShares]:
     """Shares that nothing was learned of, for the configurations (n_helicities, n_ext) of each group."""
     return [
-        GroupShares(group, model, configurations)
-        for group, configurations in zip(groups, helicities, strict=True)
+        GroupShares(group, model, configurations, random_stream(seed, "start helicities", index))
+        for index, (group, configurations) in enumerate(zip(groups, helicities, strict=True))
     ]
 
 

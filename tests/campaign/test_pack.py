@@ -257,5 +257,5 @@ def test_channels_that_do_not_match_are_refused() -> None:
 def test_an_older_pack_says_what_is_wanted(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mlgen.zip")
     rewrite(path, index_with(path, schema_version=1, mlgen_version="0.0.1"))
-    with pytest.raises(PackError, match=r"by mlgen 0\.0\.1 in form 1: expected form 3"):
+    with pytest.raises(PackError, match=r"by mlgen 0\.0\.1 in form 1: expected form 4"):
         read_pack(path)

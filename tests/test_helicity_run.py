@@ -1,0 +1,180 @@
+"""Runs that draw one helicity for each point that a surrogate chose: the events are those without."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlgen.api import generate, run
+from mlgen.campaign.pack import read_pack
+from mlgen.campaign.whole_files import checksum
+from mlgen.core import OneHelicity
+from mlgen.errors import CardError, PackError
+from mlgen.integration import helicity_choice, stand_in
+from mlgen.jobs.generation import source_of
+from mlgen.jobs.stages import RunResult
+from mlgen.surrogates import helicity_shares
+from tests.integration.toys import process
+from tests.laws import check_estimate
+from tests.matrix_elements import SMOOTH
+from tests.surrogate_cards import PACK, quick_card, settled_in
+from tests.test_surrogate_run import least_p_value
+
+ONE = "surrogate.helicities=one"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_to_learn() -> Iterator[None]:
+    """Shares that are rough, and soon learned; and no report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stand_in, "N_SURVIVORS", 5000)
+        patch.setattr(helicity_choice, "N_TABLES", 4000)
+        patch.setattr(helicity_shares, "WIDTHS", (16, 16))
+        patch.setattr(helicity_shares, "N_STEPS", 200)
+        patch.setattr("mlgen.jobs.run.write_run_report", lambda *_: {})
+        yield
+
+
+@pytest.fixture(scope="module")
+def with_all(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    return run(quick_card("always"), tmp_path_factory.mktemp("all") / "out")
+
+
+@pytest.fixture(scope="module")
+def with_one(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    return run(quick_card("always", ONE), tmp_path_factory.mktemp("one") / "out")
+
+
+def test_the_events_are_distributed_as_with_all_helicities(
+    with_one: RunResult, with_all: RunResult
+) -> None:
+    assert least_p_value(with_one.events, with_all.events) > 1e-3
+    surrogate = read_pack(with_one.folder / PACK).surrogate
+    assert surrogate is not None
+    assert surrogate.helicities
+    without = read_pack(with_all.folder / PACK).surrogate
+    assert without is not None
+    assert without.helicities is None
+
+
+def test_the_cross_section_is_that_with_all_helicities(
+    with_one: RunResult, with_all: RunResult
+) -> None:
+    one, every = with_one.record, with_all.record
+    assert one.cross_section_pb is not None
+    assert every.cross_section_pb is not None
+    assert one.cross_section_error_pb is not None
+    assert every.cross_section_error_pb is not None
+    error = math.hypot(one.cross_section_error_pb, every.cross_section_error_pb)
+    check_estimate(one.cross_section_pb, error, every.cross_section_pb, 0.05)
+
+
+def test_the_record_says_why(with_one: RunResult, with_all: RunResult) -> None:
+    one, every = with_one.record.surrogate, with_all.record.surrogate
+    assert one is not None
+    assert every is not None
+    assert re.fullmatch(
+        r"an event takes about \S+ us with one for each point, and \S+ us with all", one.helicities
+    )
+    assert every.helicities == "the card asks for all"
+    assert 0.3 < one.eps_2 < every.eps_2
+    assert not with_one.record.warnings
+
+
+def test_a_pack_makes_the_events_of_the_run(with_one: RunResult, tmp_path: Path) -> None:
+    made = generate(with_one.folder / PACK, tmp_path / "out")
+    assert checksum(made.events_path) == checksum(with_one.events_path)
+
+
+def test_the_same_times_give_the_same_bytes(with_one: RunResult, tmp_path: Path) -> None:
+    card = quick_card("always", ONE)
+    again = run(card, tmp_path / "out", decisions=with_one.folder / "run.json")
+    assert again.record.settled == with_one.record.settled
+    for name in (PACK, "events.lhe.gz"):
+        assert checksum(again.folder / name) == checksum(with_one.folder / name)
+
+
+CHEAP = {
+    "surrogate__us_per_drawn_point": 1.0,
+    "surrogate__us_per_survivor": 1e5,
+    "helicities__us_per_drawn": 10.0,
+    "helicities__us_per_table": 1e4,
+    "helicities__us_per_pick": 1e4,
+    "helicities__training_s": 1.0,
+    "surrogate, one helicity__us_per_drawn_point": 1.0,
+    "surrogate, one helicity__us_per_survivor": 10.0,
+}
+"""Of a matrix element that is dear but for single helicities."""
+
+
+@pytest.mark.parametrize(
+    ("times", "is_one", "reason"),
+    [
+        (CHEAP, True, "an event takes about"),
+        (CHEAP | {"helicities__training_s": 1e7}, False, r"would save about .* s to learn"),
+        (
+            CHEAP | {"surrogate, one helicity__us_per_survivor": 1e8},
+            False,
+            "an event takes about",
+        ),
+    ],
+    ids=["it pays", "it would not pay", "it does not pay"],
+)
+def test_auto_decides_by_the_times_that_were_settled(
+    times: dict[str, float], is_one: bool, reason: str, tmp_path: Path
+) -> None:
+    decisions = settled_in(tmp_path, **times)
+    card = quick_card("always", "surrogate.helicities=auto", "run.n_events=1000")
+    made = run(card, tmp_path / "out", decisions=decisions)
+    found, packed = made.record.surrogate, read_pack(made.folder / PACK).surrogate
+    assert found is not None
+    assert packed is not None
+    assert re.search(reason, found.helicities)
+    assert (packed.helicities is not None) == is_one
+    assert made.record.n_events == 1000
+
+
+def test_too_few_points_to_learn_from_end_in_a_warning_and_all_helicities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helicity_choice, "N_TABLES", 500)
+    made = run(quick_card("always", ONE, "run.n_events=300"), tmp_path / "out")
+    assert made.record.surrogate is not None
+    assert made.record.surrogate.is_used
+    (warning,) = made.record.warnings
+    assert re.fullmatch(
+        r"drawing helicities failed: helicities: \d+ points of a group: expected at least \d+; "
+        "all are computed",
+        warning,
+    )
+
+
+def test_a_matrix_element_without_helicities_is_told_early(tmp_path: Path) -> None:
+    with pytest.raises(
+        CardError, match=r"surrogate\.helicities = 'one': expected 'auto' or 'all' w"
+    ):
+        run(quick_card("always", ONE, *SMOOTH), tmp_path / "out")
+
+
+def test_a_pack_that_draws_helicities_needs_a_matrix_element_that_has_them(
+    with_one: RunResult,
+) -> None:
+    pack = read_pack(with_one.folder / PACK)
+    assert pack.surrogate is not None
+    made = process("uux_to_eeg")
+    amplitude = made.integrand.amplitude
+    assert isinstance(amplitude, OneHelicity)
+
+    plain = replace(made, integrand=replace(made.integrand, amplitude=amplitude.__call__))
+    with pytest.raises(PackError, match="the pack draws single helicities: expected a matrix elem"):
+        source_of(pack, plain)
+    damaged = {name: torch.zeros(3) for name in pack.surrogate.helicities or {}}
+    surrogate = replace(pack.surrogate, helicities=damaged)
+    with pytest.raises(PackError, match=r"the helicities of .* do not fit the process"):
+        source_of(replace(pack, surrogate=surrogate), made)
