@@ -5,13 +5,15 @@ At lowest order a Z has none. Radiation gives it some before the jets are known,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mlgen.core import Progress, random_stream
-from mlgen.errors import TrainingFailed
-from mlgen.radiation.conditionals import UNBOUNDED, Gaussians
+from mlgen.errors import PackError, TrainingFailed
+from mlgen.radiation.conditionals import Gaussians
 from mlgen.radiation.linear import Linear
 from mlgen.radiation.representation import ETA, LOG_M2, LOG_PT
 
@@ -39,17 +41,35 @@ class HardPt(nn.Module):
         """ln of the density of the first column of hard objects (n, 4): (n,)."""
         columns = columns.to(self.last.weight.dtype)
         value = columns[:, LOG_PT]
-        upper = torch.full_like(value, UNBOUNDED)
-        return self._mixture.log_prob(self._mixture_at(columns), value, upper)
+        return self._mixture.log_prob(self._mixture_at(columns), value)
 
     @torch.no_grad()
     def sample(self, columns: Tensor, rng: torch.Generator) -> Tensor:
         """Hard objects (n, 4) with a first column drawn, whatever they had."""
         parameters = self._mixture_at(columns.to(self.last.weight.dtype))
-        upper = torch.full((len(columns),), UNBOUNDED, dtype=torch.float64)
         found = columns.clone()
-        found[:, LOG_PT] = self._mixture.sample(parameters, upper, rng)
+        found[:, LOG_PT] = self._mixture.sample(parameters, rng)
         return found
+
+    def state(self) -> dict[str, Tensor]:
+        """All that was learned, by name."""
+        return dict(self.state_dict())
+
+    @classmethod
+    def restore(cls, state: Mapping[str, Tensor]) -> HardPt:
+        """The network that `state` is of.
+
+        Raises:
+            PackError: names, shapes or numbers are not those of such a network.
+        """
+        network = cls(torch.Generator().manual_seed(0))
+        wanted = {name: tensor.shape for name, tensor in network.state_dict().items()}
+        if {name: tensor.shape for name, tensor in state.items()} != wanted:
+            raise PackError(f"tensors of the hard object's pt: expected {wanted}")
+        if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+            raise PackError("tensors of the hard object's pt: expected finite numbers")
+        network.load_state_dict(dict(state))
+        return network.eval()
 
     def _mixture_at(self, columns: Tensor) -> Tensor:
         seen = columns[:, [ETA, LOG_M2]]

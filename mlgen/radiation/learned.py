@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mlgen.core import Progress
+from mlgen.radiation.hard_pt import HardPt, learn_hard_pt
 from mlgen.radiation.jets import JetEvents
 from mlgen.radiation.model import RadiationNetwork
 from mlgen.radiation.representation import Representation, Standard
@@ -20,6 +21,8 @@ from mlgen.radiation.uncertainty import Density, Ensemble, posterior_members
 
 N_POSTERIOR = 10
 """Networks that stand for a variational one."""
+_HARD_PT = "hard_pt"
+"""The name of its tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,8 @@ class LearnedRadiation:
     representation: Representation
     settings: NetworkSettings
     networks: tuple[RadiationNetwork, ...]
+    hard_pt: HardPt
+    """For hard objects that have no transverse momentum of their own yet."""
 
     @cached_property
     def ensemble(self) -> Ensemble:
@@ -66,8 +71,10 @@ class LearnedRadiation:
         table = {
             "representation": asdict(self.representation),
             "network": asdict(self.settings),
+            "n_networks": len(self.networks),
         }
         tensors = {f"network_{k}": network.state() for k, network in enumerate(self.networks)}
+        tensors[_HARD_PT] = self.hard_pt.state()
         return table, tensors
 
     @classmethod
@@ -86,9 +93,15 @@ class LearnedRadiation:
                 **{key: tuple(numbers) for key, numbers in dict(found[kind]).items()}
             )
         settings = NetworkSettings(**table["network"])
-        names = [f"network_{k}" for k in range(len(tensors))]
+        names = [f"network_{k}" for k in range(table["n_networks"])]
         networks = tuple(RadiationNetwork.restore(settings, tensors[name]) for name in names)
-        return cls(representation=Representation(**found), settings=settings, networks=networks)
+        hard_pt = HardPt.restore(tensors[_HARD_PT])
+        return cls(
+            representation=Representation(**found),
+            settings=settings,
+            networks=networks,
+            hard_pt=hard_pt,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,6 +141,7 @@ def learn(
             representation=representation,
             settings=network,
             networks=tuple(found for found, _ in trained),
+            hard_pt=learn_hard_pt(particles.columns[:, 0], seed, progress),
         ),
         records=tuple(record for _, record in trained),
     )

@@ -70,6 +70,16 @@ class HardEvents:
     def __len__(self) -> int:
         return len(self.events)
 
+    def select(self, index: Tensor) -> Self:
+        """The events at an index or mask."""
+        return replace(
+            self,
+            events=self.events.select(index),
+            inside=self.inside[index],
+            hard=self.hard[index],
+            partons=self.partons[index],
+        )
+
 
 def with_jets(
     process: HardEvents, radiated: JetEvents, beam_energies: tuple[float, float]
