@@ -76,8 +76,7 @@ class RadiationNetwork(nn.Module):
 
     def forward(self, columns: Tensor, n_jets: Tensor) -> Terms:
         """The terms of the likelihood of columns (n, 1 + n_max, 4) with n_jets (n,)."""
-        columns = columns.to(self.read_hard.weight.dtype)
-        n_max = columns.shape[1] - 1
+        columns, n_max = columns.float(), columns.shape[1] - 1
         context = self.particles(self.embed(columns))
         split = self.split(context)[..., 0]
         is_jet = torch.arange(n_max, device=n_jets.device) < n_jets[:, None]
@@ -94,12 +93,12 @@ class RadiationNetwork(nn.Module):
 
     def embed_hard(self, columns: Tensor) -> Tensor:
         """(n, n_channels) of hard objects (n, 4)."""
-        found: Tensor = self.read_hard(_with_angles(columns))
+        found: Tensor = self.read_hard(_with_angles(columns.float()))
         return found
 
     def embed_jet(self, columns: Tensor) -> Tensor:
         """(..., n_channels) of jets (..., 4)."""
-        found: Tensor = self.read_jet(_with_angles(columns))
+        found: Tensor = self.read_jet(_with_angles(columns.float()))
         return found
 
     def embed_number(self, context: Tensor, column: int, value: Tensor | None) -> Tensor:
@@ -111,7 +110,8 @@ class RadiationNetwork(nn.Module):
         """
         if value is None:
             value = torch.zeros_like(context[:, 0])
-        seen = _with_angles(value[:, None]) if column == PHI + 1 else value[:, None]
+        seen = value.float()[:, None]
+        seen = _with_angles(seen) if column == PHI + 1 else seen
         found: Tensor = context + self.read_number[column](seen)
         return found
 

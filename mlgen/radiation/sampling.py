@@ -80,7 +80,7 @@ def sample(
     columns[:, : 1 + n_given] = given.columns
     n_jets = torch.full((n,), n_given)
     particles = reader(network.particles)
-    *earlier, row = network.embed(given.columns.float()).unbind(1)
+    *earlier, row = network.embed(given.columns).unbind(1)
     for earlier_row in earlier:
         particles.read(earlier_row)
     upper = columns[:, n_given, LOG_PT] if n_given else torch.full((n,), UNBOUNDED).double()
@@ -95,7 +95,7 @@ def sample(
         particles.select(goes_on)
         jets = sample_jet(network, context, upper, rng, reader)
         columns[alive, 1 + count], n_jets[alive] = jets, count + 1
-        row, upper = network.embed_jet(jets.float()), jets[:, LOG_PT]
+        row, upper = network.embed_jet(jets), jets[:, LOG_PT]
     most = int(n_jets.max()) if n > 0 else n_given
     return replace(given, columns=columns[:, : 1 + most], n_jets=n_jets)
 
@@ -111,7 +111,7 @@ def sample_jet(
     numbers = reader(network.numbers)
     drawn: list[Tensor] = []
     for column, conditional in enumerate(network.conditionals):
-        before = drawn[-1].to(context.dtype) if drawn else None
+        before = drawn[-1] if drawn else None
         hidden = numbers.read(network.embed_number(context, column, before))
         parameters = network.mixtures[column](hidden)
         end = upper if column == LOG_PT else None

@@ -109,7 +109,8 @@ class Override(Variant):
         with torch.no_grad():
             fewer = torch.cat([columns[full, :1], columns[full, 2 : 1 + self.n_max]], dim=1)
             context = network.particles(network.embed(fewer))
-            target[full, self.n_max] = network.split(context[:, -1])[:, 0].sigmoid()
+            known = network.split(context[:, -1])[:, 0].sigmoid()
+        target[full, self.n_max] = known.to(target.dtype)
         return Splitting(target, weight)
 
 
