@@ -20,6 +20,9 @@ GUIDE = "guide"
 """The purpose under which a surrogate is stored that a flow is trained on."""
 USUAL_EPS_2 = 0.6
 """Of the survivors of the first step, expected before anything is known."""
+GUIDE_TRUST = Trust(max_relative_std=0.2)
+"""A flow learns too little density where its guide is far too small, and no second step makes up for that:
+on u u~ > e+ e- g, a rough guide that was followed as far as for events left eps_uw = 0.013, this one 0.49."""
 GUIDE_MARGIN = 1.5
 """A guide must be expected to save so many times what its training takes."""
 
@@ -88,5 +91,5 @@ class SurrogateGuide:
             integrand, self.card, self.model, aids, GUIDE, before=SamplerLearner.purpose
         )
         exact = integrand.amplitude
-        amplitude = GuidedAmplitude(surrogate=surrogate, exact=exact, trust=Trust())
+        amplitude = GuidedAmplitude(surrogate=surrogate, exact=exact, trust=GUIDE_TRUST)
         return replace(integrand, amplitude=amplitude)
