@@ -1,4 +1,4 @@
-"""Points that a network has seen the like of."""
+"""Points that a network has seen the like of, and predictions like what it was told."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ LEAST_VARIANCE = 1e-3
 
 MARGIN = 1e-3
 """What the box is wider at each end: features that are constant vary by their rounding."""
+
+BEYOND = 0.5
+"""How far, in standard deviations of all targets, a prediction may lie outside of their range."""
 
 
 class TrainingDomain(nn.Module):
@@ -50,3 +53,27 @@ class TrainingDomain(nn.Module):
     def _distance(self, features: Tensor) -> Tensor:
         """The square of the distance from the mean, in standard deviations: (n,)."""
         return (self.axes.T @ features.T).square().sum(0)
+
+
+class TargetRange(nn.Module):
+    """The range of the targets in the training sample, a little widened.
+
+    Between the points that it was trained on a network may rise to any height, and its uncertainty
+    need not know.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.tensor(-torch.inf))
+        self.register_buffer("high", torch.tensor(torch.inf))
+
+    def fit(self, target: Tensor) -> None:
+        """The range of a sample's targets (n,), which have width 1."""
+        self.low, self.high = target.amin() - BEYOND, target.amax() + BEYOND
+
+    def forward(self, prediction: Tensor) -> Tensor:
+        """Which predictions (n,), standardised as targets are, lie inside: bool (n,)."""
+        return (prediction >= self.low) & (prediction <= self.high)

@@ -11,6 +11,7 @@ from mlgen.core import SubprocessGroup
 from mlgen.physics.model import Model
 from mlgen.surrogates.ansatz import PoleAnsatz, ansatz_powers
 from mlgen.surrogates.invariants import Virtualities, pair_products, pairs_of, propagator_legs
+from mlgen.surrogates.resonances import Resonances, decay_lines
 
 LEAST_SPREAD = 1e-6
 """A feature that varies less than this in the training sample is a constant, up to rounding."""
@@ -20,7 +21,7 @@ class PointFeatures(nn.Module):
     """Invariants and their logarithms, in units of s_hat, with mean 0 and width 1 in the sample.
 
     They are: ln of s_hat; ln of 2 p_i·p_j / s_hat of all other pairs; these ratios; ln of |P² / s_hat|
-    of the sets of legs of `propagator_legs`, and its square root.
+    of the sets of legs of `propagator_legs`, and its square root; two of each resonance, see `Resonances`.
 
     Identical final legs come in the order of p_i·(p_1 + p_2), their energy in the partonic rest
     frame, and of two identical incoming legs that one first which is nearer to the first final leg:
@@ -39,14 +40,17 @@ class PointFeatures(nn.Module):
         self._masses = tuple(model.mass_gev(pdg_id) for pdg_id in pdg_ids)
         sets = propagator_legs(self._masses)
         self.virtualities = Virtualities(sets, self._masses)
-        self.n_features = 2 * (len(pairs_of(group.n_ext)) + len(sets)) - 1
+        lines = decay_lines(group, model)
+        self.resonances = Resonances(lines, self._masses) if lines else None
+        n_peaks = self.resonances.n_resonances if self.resonances is not None else 0
+        self.n_features = 2 * (len(pairs_of(group.n_ext)) + len(sets) + n_peaks) - 1
         self.register_buffer("mean", torch.zeros(self.n_features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(self.n_features, dtype=torch.float64))
         self.ansatz = PoleAnsatz(ansatz_powers(group, model))
 
     def fit(self, momenta: Tensor) -> None:
         """Shift and scale as the sample (n, n_ext, 4), GeV, asks for; what does not vary stays near 0."""
-        rows, _ = self._rows(momenta)
+        rows, _ = self._rows_and_ansatz(momenta)
         std, self.mean = torch.std_mean(rows, dim=1, correction=0)
         self.scale = 1 / std.clamp(min=LEAST_SPREAD)
 
@@ -56,11 +60,11 @@ class PointFeatures(nn.Module):
         Args:
             momenta: (n, n_ext, 4), float64, GeV.
         """
-        rows, log_products = self._rows(momenta)
+        rows, log_ansatz = self._rows_and_ansatz(momenta)
         shift = (-self.mean * self.scale)[:, None]
         # float64 until here: what hardly varies is scaled up by as much as 1 / LEAST_SPREAD.
         features = torch.addcmul(shift, rows, self.scale[:, None]).float()
-        return features.T, self.ansatz(log_products)
+        return features.T, log_ansatz
 
     def leg_order(self, momenta: Tensor) -> Tensor:
         """Which leg of a point stands where, once identical ones are in order: int64 (n, n_ext)."""
@@ -78,8 +82,8 @@ class PointFeatures(nn.Module):
             order[:, :2] = torch.where(is_swapped[:, None], order[:, :2].flip(1), order[:, :2])
         return order
 
-    def _rows(self, momenta: Tensor) -> tuple[Tensor, Tensor]:
-        """The features as they are (n_features, n), and ln of the products of pairs (n_pairs, n)."""
+    def _rows_and_ansatz(self, momenta: Tensor) -> tuple[Tensor, Tensor]:
+        """The features as they are (n_features, n), and ln of the ansatz (n,)."""
         # Components first: arithmetic on strided columns is several times slower.
         components = self._in_order(momenta.permute(2, 1, 0).contiguous())
         products = pair_products(components, self._masses)
@@ -92,7 +96,12 @@ class PointFeatures(nn.Module):
             poles.log(),
             poles.sqrt(),
         ]
-        return torch.cat(rows), log_products
+        log_ansatz = self.ansatz(log_products)
+        if self.resonances is not None:
+            peaks, log_propagators = self.resonances(products)
+            rows.append(peaks)
+            log_ansatz = log_ansatz + log_propagators
+        return torch.cat(rows), log_ansatz
 
     def _in_order(self, components: Tensor) -> Tensor:
         """The momenta (4, n_ext, n) with identical legs in an order that does not depend on the given one."""

@@ -11,7 +11,7 @@ from mlgen.core import Progress, SubprocessGroup, random_stream
 from mlgen.errors import TrainingFailed
 from mlgen.physics.model import Model
 from mlgen.surrogates.calibration import LEAST_STD, Recalibration
-from mlgen.surrogates.domain import TrainingDomain
+from mlgen.surrogates.domain import TargetRange, TrainingDomain
 from mlgen.surrogates.features import PointFeatures
 from mlgen.surrogates.methods import start_method
 from mlgen.surrogates.momentum_columns import MomentumColumns
@@ -22,6 +22,8 @@ from mlgen.surrogates.training import TILE, TrainingRecord, TrainingSet, train
 
 LEAST_TRAINING = 1000
 """Points: with fewer there is nothing to learn from."""
+LARGEST_STD = 1.0
+"""Of ln |M|²: beyond, |M|² is not known to a factor of e, nor is its standard deviation to first order."""
 FREED_MAPPING = 2**24
 """Bytes: more than the hidden layers of a tile."""
 
@@ -36,7 +38,7 @@ class LogPrediction(NamedTuple):
     statistical: Tensor
     """(n,), a standard deviation."""
     is_covered: Tensor
-    """(n,), bool: whether the training sample had points like this one."""
+    """(n,), bool: whether the training sample had points, and values, like this one."""
 
     @property
     def std(self) -> Tensor:
@@ -78,6 +80,7 @@ class GroupSurrogate(nn.Module):
         self.method = start_method(self.inputs, settings, rng or torch.Generator())
         self.recalibration = Recalibration()
         self.domain = TrainingDomain(self.features.n_features)
+        self.target_range = TargetRange()
         self.register_buffer("target_mean", torch.zeros((), dtype=torch.float64))
         self.register_buffer("target_scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("largest_std", torch.tensor(torch.inf, dtype=torch.float64))
@@ -94,7 +97,8 @@ class GroupSurrogate(nn.Module):
         log_std = std.clamp(min=LEAST_STD).log()
         factor, shift = self.recalibration(log_std, log_value)
         log_value = log_value - std * shift
-        is_covered = self.domain(features) & (std * factor <= self.largest_std)
+        is_covered = self.domain(features) & self.target_range(prediction.mean)
+        is_covered = is_covered & (std * factor <= self.largest_std)
         return LogPrediction(log_value, factor * systematic, factor * statistical, is_covered)
 
     def seen(self, momenta: Tensor, features: Tensor) -> Tensor:
@@ -148,19 +152,24 @@ def train_group(
     surrogate.target_scale = spread.clamp(min=1e-9)
     surrogate.domain.fit(features)
     sets = [_training_set(surrogate, part) for part in (training, validation)]
+    surrogate.target_range.fit(sets[0].target)
     record = train(surrogate.method, sets[0], sets[1], settings, seed, progress)
     recalibrate(surrogate, calibration)
     return surrogate, record
 
 
 def recalibrate(surrogate: GroupSurrogate, sample: AmplitudeSample) -> None:
-    """Fit the factor of the standard deviations to a sample that trained nothing."""
+    """Fit the factor of the standard deviations to a sample that trained nothing.
+
+    None that is larger than the sample's, or than LARGEST_STD, will be believed.
+    """
     surrogate.recalibration = Recalibration()
     surrogate.largest_std.fill_(torch.inf)
     raw = surrogate.predict(sample.momenta)
     error = raw.log_value - sample.value.log()
     surrogate.recalibration.fit(error, raw.std.clamp(min=LEAST_STD).log(), raw.log_value)
-    surrogate.largest_std.copy_(surrogate.predict(sample.momenta).std.amax())
+    largest = surrogate.predict(sample.momenta).std.amax()
+    surrogate.largest_std.copy_(largest.clamp(max=LARGEST_STD))
 
 
 def _features_and_ratio(
