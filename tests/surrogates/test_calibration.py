@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mlgen.surrogates.accuracy import region_accuracy
 from mlgen.surrogates.calibration import ONE_SIGMA, Recalibration
-from mlgen.surrogates.domain import TrainingDomain
+from mlgen.surrogates.domain import BEYOND, TargetRange, TrainingDomain
 from mlgen.surrogates.group_surrogate import LogPrediction
 
 
@@ -120,3 +120,15 @@ def test_a_domain_knows_its_sample_and_not_what_lies_outside() -> None:
     corner = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
     assert bool(((corner > sample.amin(0)) & (corner < sample.amax(0))).all())
     assert not bool(domain(corner))
+
+
+def test_a_range_of_targets_is_a_little_wider_than_its_sample() -> None:
+    target = torch.linspace(-1.5, 2.5, 9)
+    targets = TargetRange()
+    assert bool(targets(1e9 * target).all()), "before it is fitted it holds everything"
+    targets.fit(target)
+    assert bool(targets(target).all())
+    edges = torch.tensor([-1.5 - BEYOND, 2.5 + BEYOND])
+    assert bool(targets(0.99 * edges).all())
+    assert not bool(targets(1.01 * edges).any())
+    assert not bool(targets(torch.tensor([torch.nan])))

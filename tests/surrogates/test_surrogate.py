@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,13 @@ from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import MlgenError, PackError, TrainingFailed
 from mlgen.surrogates.accuracy import accuracy
 from mlgen.surrogates.calibration import ONE_SIGMA
-from mlgen.surrogates.group_surrogate import GroupSurrogate, recalibrate, train_group
+from mlgen.surrogates.domain import TargetRange
+from mlgen.surrogates.group_surrogate import (
+    LARGEST_STD,
+    GroupSurrogate,
+    recalibrate,
+    train_group,
+)
 from mlgen.surrogates.sample import AmplitudeSample
 from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.surrogate import Surrogate, restore_surrogate, train_surrogate
@@ -132,6 +139,34 @@ def test_unlike_points_are_recognised(surrogate: Surrogate, momenta: Tensor) -> 
         assert bool((found.value.isfinite() & (found.value > 0)).all())
     here = surrogate(momenta, torch.full((2000,), 0.118, dtype=torch.float64), 0)
     assert torch.equal(here.std.isfinite(), surrogate.covers(momenta, 0))
+
+
+@pytest.mark.parametrize("height", [-30.0, 30.0])
+def test_a_value_unlike_those_of_the_sample_is_not_believed(
+    height: float, learned: GroupSurrogate, momenta: Tensor
+) -> None:
+    astray = deepcopy(learned)
+    with torch.no_grad():
+        # The mean is the first output; its bias the last row.
+        list(astray.method.parameters())[-1][0, -1, 0] += height
+    before, after = learned.predict(momenta), astray.predict(momenta)
+    assert float((after.log_value - before.log_value).abs().min()) > 10
+    torch.testing.assert_close(after.std.median(), before.std.median(), rtol=1, atol=0)
+    assert not bool(after.is_covered.any())
+    astray.target_range = TargetRange()
+    assert bool(astray.predict(momenta).is_covered.any()), "the control"
+
+
+def test_large_deviations_are_not_believed(learned: GroupSurrogate, momenta: Tensor) -> None:
+    noisy, sample = deepcopy(learned), toy_sample(4000, seed=4)
+    rng = torch.Generator().manual_seed(1)
+    factor = (3 * torch.randn(4000, generator=rng, dtype=torch.float64)).exp()
+    recalibrate(noisy, AmplitudeSample(momenta=sample.momenta, value=factor * sample.value))
+    found = noisy.predict(momenta)
+    assert float(found.std.median()) > 2
+    assert not bool(found.is_covered[found.std > LARGEST_STD].any())
+    recalibrate(noisy, sample)
+    assert float(noisy.predict(momenta).is_covered.double().mean()) > 0.98, "the control"
 
 
 def test_recalibration_repairs_deviations_that_were_changed(momenta: Tensor) -> None:

@@ -16,14 +16,16 @@ ZGG = SubprocessGroup(name="d d~ > z g g", pdg_ids=((1, -1, 23, 21, 21),), qcd_o
 GGG = SubprocessGroup(name="g g > g g g", pdg_ids=((21,) * 5,), qcd_order=3)
 
 
-def flat_points(group: SubprocessGroup, n: int, seed: int, beam_gev: float = 500.0) -> Tensor:
-    """Momenta (n, n_ext, 4) of flat phase space at a fixed energy, massless legs with pt > 30 GeV."""
+def flat_points(
+    group: SubprocessGroup, n: int, seed: int, beam_gev: float = 500.0, pt_min_gev: float = 30.0
+) -> Tensor:
+    """Momenta (n, n_ext, 4) of flat phase space at a fixed energy, with a cut on massless legs."""
     phase_space = build_rambo([group], MODEL, (beam_gev, beam_gev), hadronic=False)
     rng = torch.Generator().manual_seed(seed)
     r = torch.rand(3 * n, phase_space.n_dim + 1, generator=rng, dtype=torch.float64)
     momenta = phase_space.forward(r, torch.zeros(len(r), dtype=torch.int64)).momenta
     light = [leg for leg, p in enumerate(group.pdg_ids[0]) if leg > 1 and MODEL.mass_gev(p) == 0]
-    hard = (pt(momenta[:, light]) > 30).all(1)
+    hard = (pt(momenta[:, light]) > pt_min_gev).all(1)
     momenta = momenta[hard][:n]
     assert len(momenta) == n
     return momenta
