@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from mlgen.core import Progress, random_stream
 from mlgen.errors import TrainingFailed
+from mlgen.radiation.linear import Linear, VariationalLinear
 from mlgen.radiation.model import RadiationNetwork
 from mlgen.radiation.representation import Particles
 from mlgen.radiation.settings import NetworkSettings, TrainingSettings
@@ -21,6 +23,9 @@ WARM_UP = 0.05
 """The share of the training in which the learning rate rises."""
 CHECKS = 20
 """How often the validation loss is computed."""
+BETAS = (0.9, 0.98)
+WIDTHS_LEARN = 5.0
+"""How much faster distributions of weights learn their widths, which have far to go, as logarithms."""
 MAX_GRADIENT_NORM = 2.0
 AVERAGING = 0.005
 """The share of a step in the running mean of the parameters."""
@@ -130,22 +135,17 @@ class _Steps:
     """AdamW with clipped gradients, and a running mean of what it learns."""
 
     def __init__(self, network: RadiationNetwork, settings: TrainingSettings) -> None:
-        self._network, self._rate = network, settings.learning_rate
-        matrices = [p for p in network.parameters() if p.dim() > 1]
-        others = [p for p in network.parameters() if p.dim() <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": settings.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self._optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+        self._network = network
+        self._optimizer = torch.optim.AdamW(_groups(network, settings), betas=BETAS)
+        self._rates = [group["lr"] for group in self._optimizer.param_groups]
         state = {name: tensor.clone() for name, tensor in network.state().items()}
         self._averaged = RadiationNetwork.restore(network.settings, state)
         self._n_steps = 0
 
     def step(self, loss: Tensor, done: float) -> None:
         """Go against the gradient of the loss."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._rate * _schedule(done)
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * _schedule(done)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(self._network.parameters(), MAX_GRADIENT_NORM)
@@ -160,6 +160,25 @@ class _Steps:
     def averaged(self) -> RadiationNetwork:
         """The network with the running mean; later steps change it."""
         return self._averaged
+
+
+def _groups(network: RadiationNetwork, settings: TrainingSettings) -> list[dict[str, Any]]:
+    """Which parameters decay, and how fast each learns.
+
+    Where weights have a distribution, their prior is in the loss, and nothing decays.
+    """
+    layers = [module for module in network.modules() if isinstance(module, Linear)]
+    widths = [layer.log_std for layer in layers if isinstance(layer, VariationalLinear)]
+    decaying = [x.weight for x in layers if not isinstance(x, VariationalLinear)]
+    apart = {id(parameter) for parameter in widths + decaying}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in apart]
+    rate = settings.learning_rate
+    groups: list[dict[str, Any]] = [
+        {"params": decaying, "lr": rate, "weight_decay": settings.weight_decay},
+        {"params": others, "lr": rate, "weight_decay": 0.0},
+        {"params": widths, "lr": WIDTHS_LEARN * rate, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 class _Batches:

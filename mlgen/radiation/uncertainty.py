@@ -46,7 +46,7 @@ class Ensemble:
         every = torch.stack([self._log_prob(member, particles) for member in self.members])
         log_prob = every.logsumexp(0) - math.log(len(every))
         weights = (every - log_prob).exp()
-        return Density(log_prob, weights.std(0, correction=0), weights)
+        return Density(log_prob, (weights - 1).square().mean(0).sqrt(), weights)
 
     def sample(self, given: Particles, rng: torch.Generator, max_jets: int = 10) -> Particles:
         """Draw jets; see `sampling.sample`. The member is drawn for each event."""
@@ -64,9 +64,13 @@ class Ensemble:
 
     @staticmethod
     def _log_prob(network: RadiationNetwork, particles: Particles) -> Tensor:
-        tiles = torch.split(torch.arange(len(particles)), TILE)
-        found = [network.log_prob(particles.select(index)) for index in tiles]
-        return torch.cat([torch.empty(0, dtype=torch.float64), *found])
+        found = torch.empty(len(particles), dtype=torch.float64)
+        # Events with as many jets go together, so that there is little filler.
+        for index in torch.split(particles.n_jets.argsort(), TILE):
+            tile = particles.select(index)
+            most = int(tile.n_jets.max()) if len(index) > 0 else 0
+            found[index] = network.log_prob(replace(tile, columns=tile.columns[:, : 1 + most]))
+        return found
 
 
 def posterior_members(network: RadiationNetwork, n_members: int, seed: int) -> Ensemble:

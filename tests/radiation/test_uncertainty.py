@@ -45,6 +45,12 @@ def test_samples_have_the_density_of_the_ensemble() -> None:
         check_estimate(float(weights.mean()), float(weights.std()) / len(drawn) ** 0.5, 1.0, 0.02)
 
 
+def test_no_event_is_an_answer_too() -> None:
+    ensemble, none = three(), hard_objects(0, seed=46)
+    assert ensemble.density(none).weights.shape == (3, 0)
+    assert len(ensemble.sample(none, torch.Generator().manual_seed(45))) == 0
+
+
 def variational(log_std: float) -> RadiationNetwork:
     settings = replace(SMALL, variational="all")
     network = random_network(47, settings)
