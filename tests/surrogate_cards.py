@@ -27,14 +27,6 @@ SETTINGS = (
     "surrogate.n_steps=200",
     "surrogate.helicities=all",
 )
-FLOW = (
-    "run.sampler=flow",
-    "flow.n_bins=4",
-    "flow.n_hidden=8",
-    "flow.batch_size=256",
-    "flow.n_steps=48",
-    "surrogate.guides_flow=always",
-)
 
 
 def quick_card(surrogate: str, *overrides: str, name: str = NAME) -> Card:
