@@ -12,7 +12,7 @@ from torch import Tensor
 from mlgen.radiation.classifier import Judgement
 
 WEIGHT_RANGE = (1e-2, 1e2)
-N_WEIGHT_BINS = 80
+N_WEIGHT_BINS = 200
 """Of equal width in ln w; what lies outside counts in the first and the last."""
 QUANTILES = (0.001, 0.01, 0.05, 0.5, 0.95, 0.99, 0.999)
 THRESHOLDS = (1.5, 2.0, 5.0, 10.0)
