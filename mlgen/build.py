@@ -69,9 +69,9 @@ def build(card: Card, progress: Progress) -> Process:
         library=card.matrix_element.library,
     )
     provider, amplitude = provide(card.matrix_element.provider, request, progress)
-    if card.surrogate.helicities == "one" and not isinstance(amplitude, OneHelicity):
+    if card.surrogate.helicities == "drawn" and not isinstance(amplitude, OneHelicity):
         raise CardError(
-            f"surrogate.helicities = 'one': expected 'auto' or 'all' with the matrix element of "
+            f"surrogate.helicities = 'drawn': expected 'auto' or 'all' with the matrix element of "
             f"{provider}, which has no single helicities"
         )
     integrand = ProcessIntegrand(

@@ -44,8 +44,8 @@ class SurrogateCard:
     """At most so many of the points whose matrix element was computed while samplers were adapted, trained and measured are learned from: the last ones."""
     guides_flow: Literal["auto", "always", "never"] = "auto"
     """Whether the flow is trained on a surrogate that was learned before, with the exact matrix element at some of the points; `auto`: where that is expected to take less time."""
-    helicities: Literal["auto", "all", "one"] = "auto"
-    """What the exact |M|² of a chosen point is computed from: all helicities, or one that is drawn from shares which were learned; `auto`: what is cheaper by measurement. The events are exact either way."""
+    helicities: Literal["auto", "all", "drawn"] = "auto"
+    """What the exact |M|² of a chosen point is computed from: all helicities, or a few that are drawn from shares which were learned; `auto`: what is cheaper by measurement. The events are exact either way."""
 
     def __post_init__(self) -> None:
         counts = ("n_hidden", "n_layers", "n_members", "n_steps", "batch_size", "max_points")

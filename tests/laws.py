@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mlgen.campaign.worker import Task
 from mlgen.campaign.workers import Workers
-from mlgen.core import Amplitude, PhaseSpace, PhaseSpacePoints, Sampler
+from mlgen.core import Amplitude, OneHelicity, PhaseSpace, PhaseSpacePoints, Sampler
 from mlgen.phasespace.angles import AngleMap, Parent
 from mlgen.phasespace.invariants import RangeMap
 from mlgen.physics.kinematics import mass_squared
@@ -414,3 +414,17 @@ def check_amplitude_scales(
     one, two = (amplitude(momenta, factor * alpha_s, group) for factor in (1, 2))
     torch.testing.assert_close(two.value, 2**qcd_order * one.value, rtol=1e-12, atol=0)
     torch.testing.assert_close(two.std, 2**qcd_order * one.std, rtol=1e-12, atol=0)
+
+
+def check_single_helicities(amplitude: OneHelicity, momenta: Tensor, group: int) -> None:
+    """One by one, configurations have the values of the table, and sum to |M|²; mixed ones too."""
+    alpha_s = torch.full((len(momenta),), 0.13, dtype=torch.float64)
+    table = amplitude.helicity_values(momenta, alpha_s, group)
+    n_helicities = len(amplitude.helicities(group))
+    for shift in range(n_helicities):
+        helicity = (torch.arange(len(momenta)) + shift) % n_helicities
+        one = amplitude.helicity_value(momenta, alpha_s, helicity, group)
+        expected = table.gather(1, helicity[:, None])[:, 0]
+        torch.testing.assert_close(one, expected, rtol=1e-9, atol=1e-12 * float(table.max()))
+    total = amplitude(momenta, alpha_s, group).value
+    torch.testing.assert_close(table.sum(1), total, rtol=1e-9, atol=0)

@@ -140,7 +140,7 @@ OTHERS = {
     "surrogate.validation_share": 0.1,
     "surrogate.calibration_share": 0.1,
     "surrogate.guides_flow": "never",
-    "surrogate.helicities": "one",
+    "surrogate.helicities": "drawn",
     "run.overweight_budget": 0.25,
     "run.surrogate": "auto",
 }

@@ -124,8 +124,10 @@ class PackedSurrogate:
     kept: float
     """The share of the points that become events, and its error."""
     kept_error: float
-    helicities: Mapping[str, Tensor] | None = None
-    """The learned shares that one helicity is drawn from; None: all of them are computed."""
+    n_draws: int = 0
+    """Helicities that are drawn for each survivor; 0: all of them are computed."""
+    helicities: Mapping[str, Tensor] = field(default_factory=dict)
+    """The state of the learned shares that they are drawn from."""
 
     def __post_init__(self) -> None:
         lengths = {len(self.floor), len(self.s_max), len(self.x_max)}
@@ -133,6 +135,8 @@ class PackedSurrogate:
             raise PackError(f"surrogate of {sorted(lengths)} channels: expected one number")
         if min(*self.floor, *self.s_max) < 0 or max(self.s_max) <= 0 or min(self.x_max) <= 0:
             raise PackError("surrogate: expected positive s_max and x_max, and no negative floor")
+        if self.n_draws < 0:
+            raise PackError(f"surrogate.n_draws = {self.n_draws}: expected 0 or more")
 
     @property
     def fraction(self) -> tuple[float, ...]:
@@ -233,9 +237,7 @@ def write_pack(path: Path, pack: Pack) -> None:
     if pack.surrogate is not None:
         columns = {f.name: getattr(pack.surrogate, f.name) for f in fields(PackedSurrogate)}
         tensors[_SURROGATE] = columns.pop("tensors")
-        columns["one_helicity"] = (helicities := columns.pop("helicities")) is not None
-        if helicities is not None:
-            tensors[_HELICITIES] = helicities
+        tensors[_HELICITIES] = columns.pop("helicities")
         table["surrogate"] = columns
     write_archive(path, _KIND, table, tensors)
 
@@ -286,7 +288,8 @@ def _surrogate(entry: Mapping[str, Any] | None, archive: Archive) -> PackedSurro
         **columns,
         kept=entry["kept"],
         kept_error=entry["kept_error"],
-        helicities=archive.tensors(_HELICITIES) if entry["one_helicity"] else None,
+        n_draws=entry["n_draws"],
+        helicities=archive.tensors(_HELICITIES),
     )
 
 

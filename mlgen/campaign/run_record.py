@@ -147,7 +147,7 @@ class SurrogateRecord:
     is_used: bool
     """Whether it chose the points of the events."""
     helicities: str = ""
-    """Why the exact |M|² of a survivor was computed from all helicities, or from one."""
+    """Why the exact |M|² of a survivor was computed from all helicities, or from a few."""
     n_training: int
     """Points that it learned from, those that calibrated it included."""
     eps_1: float

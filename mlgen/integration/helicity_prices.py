@@ -15,7 +15,7 @@ from mlgen.core import OneHelicity, PhaseSpacePoints, random_stream
 from mlgen.errors import MatrixElementError
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.picking import pick_helicity
-from mlgen.integration.second_step import DrawnHelicity
+from mlgen.integration.second_step import DrawnHelicities
 from mlgen.integration.surrogate_prices import seconds_of
 from mlgen.physics.model import Model
 from mlgen.surrogates.helicity_shares import HelicityShares, seconds_to_train, start_shares
@@ -23,6 +23,8 @@ from mlgen.surrogates.helicity_shares import HelicityShares, seconds_to_train, s
 N_CHECKED = 4
 """Points of each group at which the configurations must sum to |M|²."""
 TOLERANCE = 1e-6
+N_SEVERAL = 4
+"""Configurations that tell what a further one costs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +32,9 @@ class HelicityPrices:
     """Wall-clock costs: microseconds a point, but where another unit is named."""
 
     us_per_drawn: float
-    """Of drawing a configuration, and its |M|²."""
+    """Of drawing one configuration, and its |M|²."""
+    us_per_more: float
+    """Of each further one."""
     us_per_table: float
     """Of |M|² of each configuration."""
     us_per_pick: float
@@ -53,10 +57,13 @@ class HelicityPrices:
             MatrixElementError: the configurations do not sum to |M|².
         """
         untrained = start_shares(integrand.groups, model, configurations(integrand, amplitude))
-        drawing = DrawnHelicity(amplitude=amplitude, shares=HelicityShares(untrained))
+        drawing = DrawnHelicities(amplitude=amplitude, shares=HelicityShares(untrained))
         rng = random_stream(card.run.seed, "probe helicities", 0)
         drawing(integrand, points, rng)  # the first call fills caches
-        drawn_s = seconds_of(lambda: drawing(integrand, points, rng))
+        several = replace(drawing, n_draws=N_SEVERAL)
+        drawn_s, several_s = (
+            seconds_of(partial(step, integrand, points, rng)) for step in (drawing, several)
+        )
         table_s = pick_s = 0.0
         for group, at in integrand.by_group(points.channel):
             momenta = points.momenta[at]
@@ -69,14 +76,19 @@ class HelicityPrices:
         per_point = 1e6 / max(len(points), 1)
         return cls(
             us_per_drawn=per_point * drawn_s,
+            us_per_more=per_point * max(several_s - drawn_s, 0.0) / (N_SEVERAL - 1),
             us_per_table=per_point * table_s,
             us_per_pick=per_point * pick_s,
             training_s=seconds_to_train(untrained, card.surrogate),
         )
 
+    def us_of_survivor(self, n_draws: int) -> float:
+        """Of so many configurations."""
+        return self.us_per_drawn + (n_draws - 1) * self.us_per_more
+
     def settled(self, settle: Callable[[str, float], float]) -> Self:
         """The prices that were settled on before, where they were."""
-        names = ("us_per_drawn", "us_per_table", "us_per_pick", "training_s")
+        names = ("us_per_drawn", "us_per_more", "us_per_table", "us_per_pick", "training_s")
         values = {name: settle(f"helicities.{name}", getattr(self, name)) for name in names}
         return replace(self, **values)
 

@@ -1,13 +1,14 @@
 """What the second step of two-stage unweighting computes for a survivor of the first one.
 
-Either |M|² of all helicities, or that of one configuration h, drawn with a probability q(h | point):
+Either |M|² of all helicities, or that of k configurations h_i, each drawn with a probability q(h | point):
 
-    |M_h|² / q(h | point),  whose mean over h is  sum_h |M_h|² = |M|².
+    sum_i r_i / k,  r_i = |M_h_i|² / q(h_i | point),  whose mean is  sum_h |M_h|² = |M|².
 
 The second step takes it for |M|². It is as exact, whatever q is, as long as q is positive: the mean
-weight that a point leaves is linear in the weight of its survivor, and has its mean. And an event with
-the helicities h comes in proportion to q(h | point) |M_h|² / q(h | point) = |M_h|², so that its helicities are
-picked already. A q that is far off costs survivors, never the answer.
+weight that a point leaves is linear in the weight of its survivor, and has its mean. With one of the h_i
+for its helicities, in proportion to r_i, an event with h comes in proportion to the mean of the sum of
+those r_i / k with h_i = h: to |M_h|². So they are picked already. A q that is far off costs survivors,
+never the answer.
 """
 
 from __future__ import annotations
@@ -65,16 +66,17 @@ class AllHelicities:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DrawnHelicity:
-    """|M|² of one configuration for each point, drawn from learned shares."""
+class DrawnHelicities:
+    """|M|² of a few configurations for each point, drawn from learned shares."""
 
     amplitude: OneHelicity
     shares: HelicityShares
+    n_draws: int = 1
 
     def __call__(
         self, integrand: ProcessIntegrand, points: PhaseSpacePoints, rng: torch.Generator
     ) -> ExactSquared:
-        uniform = torch.rand(len(points), generator=rng, dtype=torch.float64).to(points.x.device)
+        uniform = torch.rand(2, len(points), generator=rng, dtype=torch.float64).to(points.x.device)
         found = ExactSquared.of_all(torch.empty_like(points.log_jac))
         for group, at in integrand.by_group(points.channel):
             momenta = points.momenta[at]
@@ -82,15 +84,29 @@ class DrawnHelicity:
             if q is None:
                 found.value[at] = integrand.amplitude(momenta, alpha_s, group).value
                 continue
-            helicity = _drawn(q, uniform[at])
-            squared = self.amplitude.helicity_value(momenta, alpha_s, helicity, group)
-            found.value[at] = squared / q.gather(1, helicity[:, None])[:, 0]
-            found.helicity[at] = helicity
+            helicity = drawn_columns(q, uniform[0, at], self.n_draws)
+            squared = self.amplitude.helicity_value(
+                momenta.repeat_interleave(self.n_draws, 0),
+                alpha_s.repeat_interleave(self.n_draws, 0),
+                helicity.flatten(),
+                group,
+            )
+            ratio = squared.reshape(helicity.shape) / q.gather(1, helicity)
+            found.value[at] = ratio.mean(1)
+            picked = drawn_columns(ratio, uniform[1, at], 1)
+            found.helicity[at] = helicity.gather(1, picked)[:, 0]
         return found
 
 
-def _drawn(shares: Tensor, uniform: Tensor) -> Tensor:
-    """A column of each row (n, k), in proportion to its value, for uniform (n,) in [0, 1): (n,)."""
-    edges = shares.cumsum(1)
-    above = torch.searchsorted(edges, (uniform * edges[:, -1])[:, None], right=True)
-    return above[:, 0].clamp(max=shares.shape[1] - 1)
+def drawn_columns(parts: Tensor, uniform: Tensor, n_draws: int) -> Tensor:
+    """Columns of each row (n, k), drawn in proportion to their parts, for uniform (n,) in [0, 1).
+
+    Drawings of a row are evenly spaced: each is in proportion, and they differ as much as they can.
+
+    Returns:
+        (n, n_draws), int64, ascending.
+    """
+    edges = parts.cumsum(1)
+    every = uniform[:, None] + torch.arange(n_draws, device=uniform.device)
+    above = torch.searchsorted(edges, every / n_draws * edges[:, -1:], right=True)
+    return above.clamp(max=parts.shape[1] - 1)

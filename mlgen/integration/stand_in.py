@@ -39,7 +39,7 @@ class StandIn:
     reason: str
     """Why it is used, or not."""
     helicities: str = ""
-    """Why its second step computes all helicities, or one."""
+    """Why its second step computes all helicities, or a few."""
     expected: tuple[Expectation, ...] = ()
     """Without it and with it, before it was trained."""
     gain: float = 0.0

@@ -25,7 +25,7 @@ from mlgen.integration.generate import ChunkPlan, ChunkSource, ChunkSummary, Eve
 from mlgen.integration.helicity_prices import configurations
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.proposal import Proposal
-from mlgen.integration.second_step import AllHelicities, DrawnHelicity, SecondStep
+from mlgen.integration.second_step import AllHelicities, DrawnHelicities, SecondStep
 from mlgen.integration.trust import Trust
 from mlgen.integration.two_stage import Maxima, SurrogateIntegrand, TwoStageSource
 from mlgen.samplers.registry import restore_sampler
@@ -130,18 +130,18 @@ def _second_step(
     Raises:
         PackError: the pack is damaged, or the matrix element has no single helicities here.
     """
-    if packed.helicities is None:
+    if packed.n_draws == 0:
         return AllHelicities()
     amplitude = integrand.amplitude
     if not isinstance(amplitude, OneHelicity):
         raise PackError(
-            f"the pack draws single helicities: expected a matrix element that has them, not that of "
+            f"the pack draws helicities: expected a matrix element that has them, not that of "
             f"{process.provider}"
         )
     known = configurations(integrand, amplitude)
     model = process.picker.model
     shares = restore_shares(integrand.groups, model, known, packed.helicities)
-    return DrawnHelicity(amplitude=amplitude, shares=shares)
+    return DrawnHelicities(amplitude=amplitude, shares=shares, n_draws=packed.n_draws)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,7 +32,7 @@ from mlgen.core import EventBatch
 from mlgen.diagnostics.plots import WeightSample
 from mlgen.diagnostics.report import ReportInput, render_report
 from mlgen.integration.candidates import Candidate, Expectation, Integration, TrainingCurve
-from mlgen.integration.second_step import DrawnHelicity
+from mlgen.integration.second_step import DrawnHelicities
 from mlgen.integration.stand_in import StandIn
 from mlgen.integration.training import STEPS_PER_ROUND, WATCHED_ROUNDS
 from mlgen.samplers.registry import sampler_state
@@ -106,7 +106,8 @@ def _packed_surrogate(found: StandIn) -> PackedSurrogate | None:
         x_max=tuple(maxima.x_max.tolist()),
         kept=kept,
         kept_error=kept_error,
-        helicities=second.shares.state() if isinstance(second, DrawnHelicity) else None,
+        n_draws=second.n_draws if isinstance(second, DrawnHelicities) else 0,
+        helicities=second.shares.state() if isinstance(second, DrawnHelicities) else {},
     )
 
 

@@ -14,11 +14,15 @@ from torch import Tensor
 
 from mlgen.amplitudes.closed_form import provide
 from mlgen.amplitudes.provider import AmplitudeRequest
-from mlgen.core import ResolvedAmplitude, SubprocessGroup
+from mlgen.core import OneHelicity, ResolvedAmplitude, SubprocessGroup
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import UnsupportedProcess
 from mlgen.physics.model import StandardModel
-from tests.laws import boost_and_rotate, check_amplitude_is_lorentz_invariant
+from tests.laws import (
+    boost_and_rotate,
+    check_amplitude_is_lorentz_invariant,
+    check_single_helicities,
+)
 
 REFERENCES = Path(__file__).parents[1] / "reference/amplitudes"
 TO_TWO = ("ee_mumu", "uux_epem", "ddx_epem")
@@ -214,6 +218,14 @@ def test_the_oracle_is_gauge_invariant() -> None:
 
 
 # --- the parts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TO_TWO + TO_THREE)
+def test_single_helicities_are_those_of_the_table(name: str) -> None:
+    pdg_ids, momenta, _ = reference(name)
+    amplitude = amplitude_of(*pdg_ids)
+    assert isinstance(amplitude, OneHelicity)
+    check_single_helicities(amplitude, momenta, 0)
 
 
 @pytest.mark.parametrize("name", TO_TWO + TO_THREE)

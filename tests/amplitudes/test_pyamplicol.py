@@ -19,7 +19,7 @@ from mlgen.amplitudes.pyamplicol import ArtifactChecks, PyamplicolAmplitude, pro
 from mlgen.amplitudes.pyamplicol_artifacts import ArtifactCache, MatrixElement, folder_digest
 from mlgen.amplitudes.pyamplicol_runtime import Array, ProcessRuntime
 from mlgen.cards import ModelCard
-from mlgen.core import PicksHelicity, SubprocessGroup, random_stream
+from mlgen.core import OneHelicity, PicksHelicity, SubprocessGroup, random_stream
 from mlgen.errors import MatrixElementError
 from mlgen.physics.kinematics import boost, boost_back
 from mlgen.physics.model import StandardModel
@@ -41,7 +41,11 @@ from tests.amplitudes.pyamplicol_requests import (
     request,
 )
 from tests.amplitudes.user_functions import invariants
-from tests.laws import check_amplitude_is_lorentz_invariant, check_frequencies
+from tests.laws import (
+    check_amplitude_is_lorentz_invariant,
+    check_frequencies,
+    check_single_helicities,
+)
 
 
 @pytest.fixture(scope="module")
@@ -340,6 +344,14 @@ def test_a_configuration_that_vanishes_at_leading_colour_takes_the_flows_of_the_
     after = amplitude.colour_flow_values(momenta, alpha_s(momenta), helicity, GG)
     torch.testing.assert_close(after[[0, 2]], before[[0, 2]])
     assert bool((after[1] > before[1]).all())
+
+
+@pytest.mark.parametrize("group", [UUX, GU, GUX, GG])
+def test_single_helicities_are_those_of_the_table(
+    amplitude: PyamplicolAmplitude, group: int
+) -> None:
+    assert isinstance(amplitude, OneHelicity)
+    check_single_helicities(amplitude, group_points(group), group)
 
 
 @pytest.mark.parametrize("group", [UUX, GU, GUX, GG])

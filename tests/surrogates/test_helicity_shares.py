@@ -97,7 +97,7 @@ def toy_values(momenta: Tensor) -> Tensor:
     values = torch.ones(len(momenta), len(table), dtype=torch.float64)
     for index, labels in enumerate(table.tolist()):
         for helicity, (near, far) in zip(labels[3:], gluons, strict=True):
-            values[:, index] *= near.square() if helicity > 0 else far.square()
+            values[:, index] *= 0.05 + (near if helicity > 0 else far)
         values[:, index] *= 3.0 if labels[0] == -labels[1] else 0.5
     return values
 
@@ -112,7 +112,8 @@ def divergence(shares: HelicityShares, momenta: Tensor, values: Tensor) -> float
 @pytest.fixture(scope="module")
 def learned() -> HelicityShares:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(helicity_shares, "N_STEPS", 150)
+        patch.setattr(helicity_shares, "N_STEPS", 900)
+        patch.setattr(helicity_shares, "WIDTHS", (32, 32))
         momenta = flat_points(ZGG, 3000, 1)
         tables = [(momenta, toy_values(momenta))]
         started = start_shares([ZGG], MODEL, [configurations(ZGG)], seed=1)
@@ -128,10 +129,15 @@ def test_shares_are_learned(learned: HelicityShares) -> None:
         def __call__(self, momenta: Tensor, group: int) -> Tensor | None:
             return mean.expand(len(momenta), -1)
 
-    assert divergence(learned, momenta, values) < 0.03 < 0.3 < divergence(Mean([]), momenta, values)
+    without = divergence(Mean([]), momenta, values)
+    assert without > 0.1
+    assert divergence(learned, momenta, values) < 0.1 * without
 
 
-def test_a_state_gives_the_same_shares_again(learned: HelicityShares) -> None:
+def test_a_state_gives_the_same_shares_again(
+    learned: HelicityShares, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helicity_shares, "WIDTHS", (32, 32))
     state = learned.state()
     again = restore_shares([ZGG], MODEL, [configurations(ZGG)], state)
     momenta = flat_points(ZGG, 200, 3)
