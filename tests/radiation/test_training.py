@@ -25,8 +25,8 @@ QUICK = TrainingSettings(n_epochs=2, batch_size=64)
 
 
 def learn_shower(variant: str) -> LearnedRadiation:
-    events = SHOWER.sample(10_000, random_stream(31, "events", 0))
-    settings = TrainingSettings(variant=variant, n_max=2, n_epochs=5, batch_size=256)
+    events = SHOWER.sample(6000, random_stream(31, "events", 0))
+    settings = TrainingSettings(variant=variant, n_max=2, n_epochs=5, batch_size=128)
     return learn(events, SHOWER.pt_min, NETWORK, settings, 32, SilentProgress()).radiation
 
 
@@ -77,7 +77,7 @@ def quick(particles: Particles, settings: TrainingSettings, seed: int) -> torch.
 
 @pytest.mark.parametrize("variant", ["truncated", "bootstrap", "override"])
 def test_a_seed_decides_what_is_learned(variant: str) -> None:
-    particles = random_particles(1000, seed=35)
+    particles = random_particles(500, seed=35)
     settings = replace(QUICK, variant=variant)
     found = [quick(particles, settings, seed) for seed in (1, 1, 2)]
     assert torch.equal(found[0], found[1])
@@ -88,7 +88,7 @@ def test_a_seed_decides_what_is_learned(variant: str) -> None:
     "network", [replace(SMALL, variational="last"), replace(SMALL, variational="all")]
 )
 def test_distributions_of_weights_are_learned(network: NetworkSettings) -> None:
-    found, record = train(random_particles(1000, seed=35), network, QUICK, 1, SilentProgress())
+    found, record = train(random_particles(500, seed=35), network, QUICK, 1, SilentProgress())
     assert record.validation_losses[-1] < record.validation_losses[0]
     spreads = {
         name: float(t.std()) for name, t in found.state().items() if name.endswith("log_std")
