@@ -91,20 +91,23 @@ class Resonances(nn.Module):
     def forward(self, products: Tensor) -> tuple[Tensor, Tensor]:
         """Two features of each resonance (2 n_resonances, n), and ln of the propagators (n,).
 
-        The features are ln of [(s - m²)² + m² Γ²] / m⁴ and the phase atan[(s - m²) / (m Γ)]. Each
-        propagator is multiplied with s for its decay and with s_hat, so that it has no dimension.
+        The features are ln of [(s - m²)² + m² Γ²] / m⁴ and the cosine of the propagator's phase,
+        (s - m²) |P(s)|. Each propagator is multiplied with s for its decay and with s_hat, so that
+        it has no dimension.
 
         Args:
             products: of pairs of legs, (n_pairs, n), GeV².
         """
         virtuality = self.virtualities(products)
         offset = virtuality - self.squared_mass
-        log_inverse = (offset.square() + self.mass_width.square()).log()
+        modulus_square = offset.square() + self.mass_width.square()
+        log_inverse = modulus_square.log()
         log_propagators = (virtuality * products[0]).log() - log_inverse
         log_sum = (self.terms @ log_propagators).logsumexp(0)
         own = slice(self.n_resonances)
         heights = log_inverse[own] - 2 * self.squared_mass[own].log()
-        phases = (offset[own] / self.mass_width[own]).atan()
+        # Not its arc tangent, which ONNX Runtime lacks in double precision (1.31).
+        phases = offset[own] / modulus_square[own].sqrt()
         return torch.cat([heights, phases]), log_sum
 
 

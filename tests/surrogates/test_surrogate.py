@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mlgen.core import SubprocessGroup
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import MlgenError, PackError, TrainingFailed
 from mlgen.surrogates.accuracy import accuracy
@@ -27,7 +28,7 @@ from tests.laws import (
     check_amplitude_is_symmetric,
     check_amplitude_scales,
 )
-from tests.surrogates.toys import GGG, MODEL, ZGG, ToyZgg, flat_points, toy_sample
+from tests.surrogates.toys import EEG, GGG, MODEL, ZGG, ToyZgg, flat_points, toy_sample
 
 SETTINGS = SurrogateSettings(
     n_hidden=32, n_layers=2, n_steps=400, learning_rate=5e-3, calibration_share=0.2
@@ -232,18 +233,21 @@ def test_points_without_a_value_are_left_out() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter's own, which change with its versions
+@pytest.mark.parametrize("group", [ZGG, EEG])
 def test_a_surrogate_becomes_an_onnx_model_for_any_number_of_points(
-    learned: GroupSurrogate, momenta: Tensor, tmp_path: Path
+    group: SubprocessGroup, learned: GroupSurrogate, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
+    momenta = flat_points(group, 2000, seed=7)
+    exported = learned if group == ZGG else GroupSurrogate(group, MODEL, SETTINGS)
     n = torch.export.Dim("n", min=2)
-    program = torch.onnx.export(learned, (momenta[:20],), dynamo=True, dynamic_shapes=({0: n},))
+    program = torch.onnx.export(exported, (momenta[:20],), dynamo=True, dynamic_shapes=({0: n},))
     assert program is not None
     program.save(tmp_path / "surrogate.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "surrogate.onnx")
     found = session.run(None, {session.get_inputs()[0].name: momenta.numpy()})
-    expected = learned.predict(momenta)
+    expected = exported.predict(momenta)
     torch.testing.assert_close(torch.from_numpy(found[0]), expected.log_value, rtol=0, atol=1e-5)
     torch.testing.assert_close(torch.from_numpy(found[1]), expected.systematic, rtol=1e-3, atol=0)
     assert torch.equal(torch.from_numpy(found[3]), expected.is_covered)

@@ -14,6 +14,9 @@ from mlgen.surrogates.sample import AmplitudeSample
 MODEL = StandardModel()
 ZGG = SubprocessGroup(name="d d~ > z g g", pdg_ids=((1, -1, 23, 21, 21),), qcd_order=2, qed_order=1)
 GGG = SubprocessGroup(name="g g > g g g", pdg_ids=((21,) * 5,), qcd_order=3)
+EEG = SubprocessGroup(
+    name="u u~ > e+ e- g", pdg_ids=((2, -2, -11, 11, 21),), qcd_order=1, qed_order=2
+)
 
 
 def flat_points(
