@@ -13,7 +13,14 @@ import pytest
 import torch
 
 from mlgen.campaign.fingerprint import Fingerprint
-from mlgen.campaign.pack import Pack, PackedEstimate, PackedSampler, read_pack, write_pack
+from mlgen.campaign.pack import (
+    Pack,
+    PackedEstimate,
+    PackedSampler,
+    PackedSurrogate,
+    read_pack,
+    write_pack,
+)
 from mlgen.campaign.run_record import Efficiency
 from mlgen.errors import MlgenError, PackError
 
@@ -259,3 +266,67 @@ def test_an_older_pack_says_what_is_wanted(tmp_path: Path) -> None:
     rewrite(path, index_with(path, schema_version=1, mlgen_version="0.0.1"))
     with pytest.raises(PackError, match=r"by mlgen 0\.0\.1 in form 1: expected form 4"):
         read_pack(path)
+
+
+# --- with a surrogate -------------------------------------------------------------------------
+
+A_SURROGATE = PackedSurrogate(
+    tensors={"0.weight": torch.tensor([0.1, math.inf], dtype=torch.float64)},
+    trust={"n_std": 2.0, "max_relative_std": 5.0, "floor": 0.01},
+    floor=(0.0, 1 / 3),
+    s_max=(0.1, 2e5),
+    x_max=(1.5, 1.1),
+    kept=0.123456789,
+    kept_error=0.001,
+)
+
+
+def with_surrogate() -> Pack:
+    return dataclasses.replace(a_pack(), surrogate=A_SURROGATE)
+
+
+def test_a_surrogate_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    read = read_pack(write(tmp_path / "a.mlgen.zip", with_surrogate())).surrogate
+    assert read is not None
+    plain = [dataclasses.replace(one, tensors={}) for one in (read, A_SURROGATE)]
+    assert plain[0] == plain[1]
+    assert bits(read.tensors["0.weight"]) == bits(A_SURROGATE.tensors["0.weight"])
+
+
+def test_what_is_drawn_and_kept_is_that_of_the_surrogate_but_for_weighted_events() -> None:
+    pack = with_surrogate()
+    products = [0.1 * 1.5, 2e5 * 1.1]
+    expected = [product / sum(products) for product in products]
+    assert pack.drawn(weighted=False) == pytest.approx(expected)
+    assert pack.yield_of(weighted=False) == (0.123456789, 0.001)
+    for ask in (Pack.drawn, Pack.yield_of):
+        assert ask(pack, weighted=True) == ask(a_pack(), weighted=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"s_max": (0.0, 0.0)},
+        {"s_max": (-1.0, 1.0)},
+        {"x_max": (0.0, 1.0)},
+        {"floor": (-1e-9, 0.0)},
+        {"floor": (0.1,)},
+        {"floor": (0.1,) * 3, "s_max": (0.1,) * 3, "x_max": (0.1,) * 3},
+    ],
+)
+def test_maxima_that_nothing_can_be_made_with_are_damage(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    path = write(tmp_path / "a.mlgen.zip", with_surrogate())
+    with zipfile.ZipFile(path) as archive:
+        stored = json.loads(archive.read("pack.json"))["surrogate"]
+    rewrite(path, index_with(path, surrogate=stored | change))
+    with pytest.raises(PackError, match=r"surrogate(:| of .* channels:) expected"):
+        read_pack(path)
+
+
+def test_no_sampler_has_the_name_of_the_surrogate() -> None:
+    sampler = a_pack().samplers["vegas"]
+    samplers = {**a_pack().samplers, "surrogate": sampler}
+    with pytest.raises(PackError, match=r"samplers\.surrogate: expected another name"):
+        dataclasses.replace(a_pack(), samplers=samplers)
