@@ -17,7 +17,7 @@ from mlgen.campaign.whole_files import checksum
 from mlgen.core import OneHelicity
 from mlgen.errors import CardError, PackError
 from mlgen.integration import helicity_choice, stand_in
-from mlgen.jobs.generation import source_of
+from mlgen.jobs.generation import card_of, source_of
 from mlgen.jobs.stages import RunResult
 from mlgen.surrogates import helicity_shares
 from tests.integration.toys import process
@@ -169,7 +169,7 @@ def test_a_pack_that_draws_helicities_needs_a_matrix_element_that_has_them(
 ) -> None:
     pack = read_pack(with_few.folder / PACK)
     assert pack.surrogate is not None
-    made = process("uux_to_eeg")
+    made = replace(process("uux_to_eeg"), card=card_of(pack))
     amplitude = made.integrand.amplitude
     assert isinstance(amplitude, OneHelicity)
 
