@@ -42,9 +42,14 @@ class Line(NamedTuple):
 def decay_lines(group: SubprocessGroup, model: Model) -> list[tuple[Line, ...]]:
     """The resonances and photons of each diagram, each set once; none where there is no resonance.
 
-    A resonance is one that its decay products can weigh as much as.
+    A resonance is heavier than its decay products together.
     """
-    diagrams = group_diagrams(group, model.ufo_folder)
+    known = {tuple(sorted(vertex.particles)) for vertex in model.vertices()}
+    diagrams = [
+        diagram
+        for diagram in group_diagrams(group, model.ufo_folder)
+        if known.issuperset(diagram.vertices)  # others vanish at these parameters
+    ]
     masses = [model.mass_gev(pdg_id) for pdg_id in group.pdg_ids[0]]
     sets = dict.fromkeys(_lines_of(diagram, masses, model) for diagram in diagrams)
     found = sorted(sets, key=lambda lines: (len(lines), lines))

@@ -11,7 +11,9 @@ from mlgen.amplitudes.provider import AmplitudeRequest
 from mlgen.core import SubprocessGroup
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.physics.kinematics import minkowski_product
+from mlgen.physics.model import StandardModel, Vertex
 from mlgen.surrogates import features as features_module
+from mlgen.surrogates import resonances as resonances_module
 from mlgen.surrogates.ansatz import PoleAnsatz, ansatz_powers
 from mlgen.surrogates.features import PointFeatures
 from mlgen.surrogates.group_surrogate import train_group
@@ -65,6 +67,31 @@ def test_resonances_may_be_nested_or_beside_each_other() -> None:
     diagrams = [{line.legs for line in term} for term in decay_lines(FOUR_LEPTONS, MODEL)]
     for legs in ({(2, 3), (4, 5)}, {(2, 5), (3, 4)}, {(3, 4), (2, 3, 4, 5)}):
         assert legs in diagrams
+
+
+class WithoutHiggsDecays(StandardModel):
+    """A model whose parameters switch the coupling of bottom quarks to the Higgs boson off."""
+
+    def vertices(self) -> tuple[Vertex, ...]:
+        return tuple(v for v in super().vertices() if not {5, 25} <= set(v.particles))
+
+
+def test_couplings_that_vanish_make_no_peaks() -> None:
+    pair = group("u u~ > e+ e- b b~", 2, -2, -11, 11, 5, -5, qed_order=4)
+    higgs = Line((4, 5), MODEL.mass_gev(25), MODEL.width_gev(25))
+    assert any(higgs in term for term in decay_lines(pair, MODEL))
+    assert not any(higgs in term for term in decay_lines(pair, WithoutHiggsDecays()))
+
+
+def test_with_very_many_diagrams_peaks_stay_features_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resonances_module, "MAX_TERMS", 1)
+    momenta = flat_points(EEG, 100, 1, 75.0, PT_MIN_GEV)
+    seen, log_ansatz = PointFeatures(EEG, MODEL)(momenta)
+    torch.testing.assert_close(log_ansatz, log_poles(EEG, momenta))
+    monkeypatch.undo()
+    assert torch.equal(PointFeatures(EEG, MODEL)(momenta)[0], seen)
 
 
 @pytest.mark.parametrize("of", [ZGG, GGG, TTG, WW])
