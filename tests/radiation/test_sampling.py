@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from mlgen.radiation.representation import LOG_PT, Particles
@@ -53,6 +54,9 @@ def test_the_first_jet_is_as_probable_as_the_network_says() -> None:
     drawn = sample(network, many, torch.Generator().manual_seed(5))
     counts = torch.bincount(drawn.n_jets.clamp(max=1))
     check_frequencies(counts, torch.tensor([1 - p_split, p_split]))
+    other = p_split + 0.03
+    with pytest.raises(AssertionError, match="chi2"):
+        check_frequencies(counts, torch.tensor([1 - other, other]))
 
 
 def test_jets_that_are_given_stay_and_others_follow() -> None:
