@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from mlgen.integration.ask_tell import AskTell
     from mlgen.integration.function_integral import FunctionSettings
+    from mlgen.jobs.radiation_job import radiate
     from mlgen.jobs.run import TrainResult
     from mlgen.jobs.stages import RunResult
 
@@ -42,6 +43,7 @@ __all__ = [
     "learn_surrogate",
     "load_surrogate",
     "merge",
+    "radiate",
     "resume",
     "run",
     "train",
@@ -58,6 +60,7 @@ _HOMES = {
     "learn_surrogate": "mlgen.api",
     "load_surrogate": "mlgen.api",
     "merge": "mlgen.api",
+    "radiate": "mlgen.jobs.radiation_job",
     "resume": "mlgen.api",
     "run": "mlgen.api",
     "train": "mlgen.api",

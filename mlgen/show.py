@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlgen.campaign import jet_file, radiation_file
 from mlgen.campaign.checkpoint import CHECKPOINT_FILE
 from mlgen.campaign.pack import SUFFIX, read_pack
 from mlgen.campaign.run_record import RECORD_FILE, RunRecord
@@ -49,6 +50,10 @@ def show(what: str) -> str:
         return show_events(path)
     if path.name.endswith(SUFFIX):
         return show_pack(path)
+    if path.name.endswith(radiation_file.SUFFIX):
+        return show_radiation(path)
+    if path.name.endswith(jet_file.SUFFIX):
+        return show_jets(path)
     if path.suffix == ".json":
         shown = show_record(_read_json(path))
         is_open = (path.parent / CHECKPOINT_FILE).is_file()
@@ -173,6 +178,41 @@ def show_pack(path: Path) -> str:
         kept = with_error(pack.surrogate.kept, pack.surrogate.kept_error)
         rows.append(("surrogate", f"{n_numbers} numbers, keeps {kept} of the points"))
     return _table(rows)
+
+
+def show_radiation(path: Path) -> str:
+    """What a model of radiation holds, and what it was learned from."""
+    stored = radiation_file.read_radiation(path)
+    origin, model = stored.origin, stored.radiation
+    n_numbers = sum(p.numel() for network in model.networks for p in network.parameters())
+    return _table(
+        [
+            ("jets", f"above {model.representation.pt_min:g} GeV"),
+            ("learned from", f"{origin.n_events:,} events, of each up to {origin.n_max} jets"),
+            ("variant", str(origin.training["variant"])),
+            ("networks", f"{len(model.networks)}, {n_numbers:,} numbers"),
+            ("written by", f"mlgen {stored.mlgen_version}"),
+        ]
+    )
+
+
+def show_jets(path: Path) -> str:
+    """What a file of jets holds, and how it was made."""
+    stored = jet_file.read_jets(path)
+    origin = stored.origin
+    sigma = with_error(origin.cross_section_pb, origin.cross_section_error_pb)
+    counts = stored.events.n_jets.bincount().tolist()
+    jets = f"anti-kt {origin.jets.radius:g}, above {origin.jets.pt_min_gev:g} GeV"
+    return _table(
+        [
+            ("events", f"{len(stored.events):,} ({origin.level})"),
+            ("jets", f"{jets}, |eta| < {origin.jets.abs_eta_max:g}"),
+            ("cross section", f"{sigma} pb"),
+            ("seed", str(origin.seed)),
+            *((f"{n} jets", f"{count:,}") for n, count in enumerate(counts)),
+            ("written by", f"mlgen {stored.mlgen_version}"),
+        ]
+    )
 
 
 def show_events(path: Path) -> str:

@@ -89,6 +89,15 @@ def test_a_model_says_what_it_was_learned_from(folder: Path) -> None:
     assert len(stored.radiation.networks) == 2
 
 
+def test_show_tells_what_jets_and_models_are(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_arguments(["show", str(folder / "z.jets.zip")]) == 0
+    assert "1,500 (partons)" in capsys.readouterr().out
+    assert run_arguments(["show", str(folder / "z.radiation.zip")]) == 0
+    assert "1,500 events, of each up to 4 jets" in capsys.readouterr().out
+
+
 def test_half_precision_changes_little_and_takes_half_the_room(folder: Path) -> None:
     jets, small = str(folder / "z.jets.zip"), folder / "small.radiation.zip"
     assert run_arguments(["radiation", "train", jets, *SMALL, "--small", "-o", str(small)]) == 0

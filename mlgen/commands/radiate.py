@@ -118,7 +118,7 @@ def radiate_command(
 
     with interruptible():
         progress = RichProgress(Console(stderr=True))
-        result = radiate(events, model, output, seed, max_jets, progress)
+        result = radiate(events, model, output, seed=seed, max_jets=max_jets, progress=progress)
     typer.echo(_radiated(result))
 
 

@@ -18,6 +18,7 @@ from mlgen.campaign.radiation_file import (
 from mlgen.campaign.run_record import versions
 from mlgen.campaign.whole_files import checksum
 from mlgen.core import EventBatch, Progress, SampleInfo, Variation, random_stream
+from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError, EventFileError
 from mlgen.events.formats import open_reader, open_writer
 from mlgen.events.writing import FileWeights, in_pieces
@@ -105,15 +106,30 @@ class RadiateResult:
 
 
 def radiate(
-    events: Path, model: Path, output: Path, seed: int, max_jets: int, progress: Progress
+    events: Path | str,
+    model: Path | str,
+    output: Path | str,
+    *,
+    seed: int = 1,
+    max_jets: int = 10,
+    progress: Progress | None = None,
 ) -> RadiateResult:
     """Add jets to the events of a file, in bounded memory.
+
+    Args:
+        events: of a hard process, in any format.
+        model: NAME.radiation.zip, from `mlgen radiation train`.
+        output: the new file; its name says its format.
+        seed: rules every random number.
+        max_jets: an event that has so many gets no more.
 
     Raises:
         PackError: the model is damaged.
         EventFileError: an event file is damaged, or cannot be written.
         MlgenError: the events are not of a hard object and partons above the model's pt_min.
     """
+    events, model, output = Path(events), Path(model), Path(output)
+    progress = progress or SilentProgress()
     if max_jets < 1:
         raise CardError(f"--max-jets {max_jets}: expected at least 1")
     if output.resolve() == events.resolve():
