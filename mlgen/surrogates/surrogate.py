@@ -55,7 +55,8 @@ class Surrogate:
         """Where the surrogate has seen points like these momenta (n, n_ext, 4), GeV: bool (n,).
 
         Elsewhere the exact matrix element is to be called: outside of the range of the training
-        sample's features, or where the standard deviation is larger than any it was calibrated with.
+        sample's features or values, or where the standard deviation is larger than any it was
+        calibrated with, or that of ln |M|² larger than 1.
         """
         learned = self._learned[group]
         if learned is None:
