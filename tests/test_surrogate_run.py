@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mlgen.cli import run_arguments
 from mlgen.core import EventBatch, PhaseSpacePoints
 from mlgen.events.check import check_file
 from mlgen.integration import stand_in
+from mlgen.integration.second_step import ExactSquared
 from mlgen.integration.surrogate_prices import N_PROBED
 from mlgen.integration.two_stage import SurrogateIntegrand
 from mlgen.jobs.stages import RunResult
@@ -84,11 +85,12 @@ def test_the_test_above_notices_that_the_second_step_is_left_out(
     with_it: RunResult, without: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def believed(
-        self: SurrogateIntegrand, points: PhaseSpacePoints, per_squared: Tensor, at: Tensor
-    ) -> Tensor:
-        return self.integrand.squared(points.select(at), self.surrogate).value
+        self: SurrogateIntegrand, points: PhaseSpacePoints, _: Tensor, at: Tensor, *__: Any
+    ) -> ExactSquared:
+        found = self.integrand.squared(points.select(at), self.surrogate)
+        return ExactSquared.of_all(found.value)
 
-    monkeypatch.setattr(SurrogateIntegrand, "exact", believed)
+    monkeypatch.setattr(SurrogateIntegrand, "corrected", believed)
     wrong = generate(with_it.folder / PACK, tmp_path / "out")
     assert least_p_value(wrong.events, without.events) < 1e-8
 
@@ -332,12 +334,13 @@ def test_too_few_points_to_learn_from_end_in_a_warning_and_the_events_of_one_ste
 def test_a_surrogate_that_contradicts_the_sampler_is_not_used(
     without: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact = SurrogateIntegrand.exact
+    corrected = SurrogateIntegrand.corrected
 
-    def wrong(self: SurrogateIntegrand, *arguments: Any) -> Tensor:
-        return 1.5 * exact(self, *arguments)
+    def wrong(self: SurrogateIntegrand, *arguments: Any) -> ExactSquared:
+        found = corrected(self, *arguments)
+        return replace(found, value=1.5 * found.value)
 
-    monkeypatch.setattr(SurrogateIntegrand, "exact", wrong)
+    monkeypatch.setattr(SurrogateIntegrand, "corrected", wrong)
     made = run(quick_card("always"), tmp_path / "out")
     (warning,) = made.record.warnings
     assert warning.startswith("with the surrogate the cross section is ")
