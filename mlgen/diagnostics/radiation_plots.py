@@ -96,7 +96,8 @@ def spectrum_plot(spectrum: Spectrum, prefix: str) -> str:
         bottom.set(xlabel=f"${spectrum.symbol}${unit}", xlim=(edges[0], edges[-1]))
         top.set_ylabel("share of events" + (f" / {spectrum.unit}" if spectrum.unit else " / unit"))
         if spectrum.log_bins:
-            top.set_yscale("log")
+            both = np.concatenate([truth, made]) / np.tile(widths, 2)
+            top.set(yscale="log", ylim=(0.4 * both[both > 0].min(), 2 * both.max()))
             label_log_axis(top.yaxis, span=30)
             bottom.set_xscale("log")
             label_log_axis(bottom.xaxis)
@@ -119,14 +120,15 @@ def weight_plot(record: ClassifierRecord, prefix: str) -> str:
         axes.stairs(truth / per_decade, edges, color=SERIES[0], label="true")
         axes.axvline(1, **_GUIDE)
         axes.set(
-            xscale="log",
+            xscale="linear" if reach < 2 else "log",
             yscale="log",
             xlim=(1 / reach, reach),
             ylim=(0.3 / max(record.n_generated, record.n_truth) / per_decade[0], 60),
             xlabel="$w = D / (1 - D)$",
             ylabel="share of events per decade",
         )
-        label_log_axis(axes.xaxis)
+        if reach >= 2:
+            label_log_axis(axes.xaxis)
         label_log_axis(axes.yaxis, span=10)
         legend_above(axes)
         return svg_of(figure, prefix)

@@ -47,9 +47,9 @@ def render_radiation_report(record: ControlRecord) -> str:
         "quantiles": [f"{100 * level:g}%" for level in SHOWN_QUANTILES],
         "thresholds": [f"{threshold:g}" for threshold in SHOWN_THRESHOLDS],
         "classifiers": [_classifier_row(record, of) for of in record.classifiers],
-        "classifier_figures": list(_classifier_figures(record)),
+        "classifier_figures": list(_classifier_figures(record)) if record.classifiers else [],
         "agreements": [_agreement_row(record, of) for of in record.agreements],
-        "agreement_figures": list(_agreement_figures(record)),
+        "agreement_figures": list(_agreement_figures(record)) if record.agreements else [],
         "sections": list(_sections(record)),
         "settings": _settings(record),
     }
@@ -202,7 +202,7 @@ def _agreement_row(record: ControlRecord, of: Agreement) -> dict[str, Any]:
         "band_share": f"{100 * of.band_share:.0f}" if of.n_bins else "",
         "n_precise": f"{of.n_precise:,}",
         "n_close": f"{of.n_close:,}",
-        "is_far": of.n_close < of.n_precise,
+        "is_far": of.n_far > 0,
         "largest": f"{100 * of.largest_deviation:.1f}" if of.n_precise else "",
     }
 
@@ -213,12 +213,13 @@ def _agreement_figures(record: ControlRecord) -> Iterator[PageFigure]:
         is_trained = record.is_trained(spectrum.n_jets, spectrum.and_more)
         known = pulls.setdefault("trained" if is_trained else "beyond", [])
         known.extend(filter(math.isfinite, spectrum.pulls))
-    yield PageFigure(
-        Markup(pull_plot({name: np.asarray(of) for name, of in pulls.items()}, "pulls")),
-        "Pulls of all bins",
-        "Where the model was trained, and beyond, beside the normal distribution; the first and the "
-        "last bin hold what lies further out.",
-    )
+    if pulls:
+        yield PageFigure(
+            Markup(pull_plot({name: np.asarray(of) for name, of in pulls.items()}, "pulls")),
+            "Pulls of all bins",
+            "Where the model was trained, and beyond, beside the normal distribution; the first and the "
+            "last bin hold what lies further out.",
+        )
     n_trained = record.settings.n_trained
     yield PageFigure(
         Markup(agreement_plot(record.agreements, n_trained, "agreement")),

@@ -10,7 +10,9 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ from mlgen.errors import TrainingFailed
 from mlgen.radiation.auc import Auc, area_under_curve
 from mlgen.radiation.linear import Linear
 
-CHECKS = 25
+CHECKS = 20
 """How often the loss on held-out events is computed; more often in the beginning, where few events lead no further."""
 AVERAGING = 0.02
 """The share of a step in the running mean of the parameters."""
@@ -40,15 +42,15 @@ class ClassifierSettings:
     n_hidden: int = 64
     n_layers: int = 3
     """Of hidden layers."""
-    n_steps: int = 600
+    n_steps: int = 300
     """Of the optimizer, at most."""
     max_epochs: float = 40.0
     """Where there are few events, each is seen so often at most."""
     batch_size: int = 1024
     learning_rate: float = 5e-4
     weight_decay: float = 1e-2
-    validation_share: float = 0.2
-    """The part of the training half that tells when to stop."""
+    n_networks: int = 4
+    """Of which each learns from all but one part of the training half; the rest tells when to stop."""
     max_events: int = 100_000
     """Of either kind; what is beyond is not used."""
     min_events: int = 400
@@ -59,8 +61,13 @@ class ClassifierSettings:
             value = getattr(self, key)
             require(value >= 1, f"classifier.{key}", value, "at least 1")
         require(self.min_events >= 20, "classifier.min_events", self.min_events, "at least 20")
-        share = self.validation_share
-        require(0 < share < 0.9, "classifier.validation_share", share, "a share between 0 and 0.9")
+        require(self.n_networks >= 2, "classifier.n_networks", self.n_networks, "at least 2")
+
+    def steps_for(self, n_events: int) -> int:
+        """How many steps a network takes, for so many events of both kinds."""
+        n_learned = n_events * (1 - 1 / self.n_networks)
+        epoch = max(1.0, n_learned / self.batch_size)
+        return min(self.n_steps, math.ceil(self.max_epochs * epoch))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +83,7 @@ class Judgement:
     generated_weight: Tensor
     """(m,), what the events brought with them, with a mean of 1."""
     best_steps: tuple[int, ...]
-    """Of each network, the step at which the loss on held-out events was least."""
+    """Of each half, the step at which the loss on held-out events was least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +134,14 @@ def judge(
     best_steps = []
     for fold in range(N_FOLDS):
         ours, theirs = true_folds[fold], made_folds[fold]
-        network, step = _train(truth[ours], generated[theirs], weight[theirs], settings, seed, fold)
+        committee, step = _train(
+            truth[ours], generated[theirs], weight[theirs], settings, seed, fold
+        )
         ours, theirs = true_folds[1 - fold], made_folds[1 - fold]
-        log_w, log_w_made = network.log_weight(truth[ours]), network.log_weight(generated[theirs])
+        log_w, log_w_made = (
+            committee.log_weight(truth[ours]),
+            committee.log_weight(generated[theirs]),
+        )
         judged.append((log_w, log_w_made, weight[theirs]))
         aucs.append(area_under_curve(log_w, log_w_made, background_weight=weight[theirs]))
         best_steps.append(step)
@@ -152,21 +164,13 @@ def _folds(n: int, settings: ClassifierSettings, rng: torch.Generator) -> tuple[
 
 
 class _Network(nn.Module):
-    """A perceptron with SiLU, for columns as they are."""
+    """A perceptron with SiLU; it starts from what is to be said of samples that are alike."""
 
-    def __init__(
-        self, mean: Tensor, std: Tensor, settings: ClassifierSettings, rng: torch.Generator
-    ) -> None:
+    def __init__(self, n_columns: int, settings: ClassifierSettings, rng: torch.Generator) -> None:
         super().__init__()
-        self._mean, self._std = mean, std
-        widths = [len(mean), *[settings.n_hidden] * settings.n_layers]
-        hidden = [Linear(n_in, n_out, rng) for n_in, n_out in itertools.pairwise(widths)]
-        self.hidden = nn.ModuleList(hidden)
-        # It starts from what is to be said of samples that are alike.
+        widths = [n_columns, *[settings.n_hidden] * settings.n_layers]
+        self.hidden = nn.ModuleList(Linear(a, b, rng) for a, b in itertools.pairwise(widths))
         self.last = Linear(widths[-1], 1, rng, scale=0.0)
-
-    def standardised(self, features: Tensor) -> Tensor:
-        return ((features - self._mean) / self._std).float()
 
     def forward(self, standardised: Tensor) -> Tensor:
         """ln w, (n,)."""
@@ -176,11 +180,19 @@ class _Network(nn.Module):
         found: Tensor = self.last(x)[:, 0]
         return found
 
+
+class _Committee:
+    """Networks whose mean ln w counts; each was held back from another part of the events."""
+
+    def __init__(self, mean: Tensor, std: Tensor, networks: Sequence[_Network]) -> None:
+        self._mean, self._std, self._networks = mean, std, networks
+
     @torch.no_grad()
     def log_weight(self, features: Tensor) -> Tensor:
-        """The same for features as they are; float64."""
-        tiles = torch.split(self.standardised(features), TILE)
-        return torch.cat([self(tile) for tile in tiles]).double()
+        """ln w of features as they are: float64 (n,)."""
+        tiles = torch.split(((features - self._mean) / self._std).float(), TILE)
+        every = [torch.stack([network(tile) for network in self._networks]) for tile in tiles]
+        return torch.cat(every, dim=1).double().mean(0)
 
 
 def _train(
@@ -190,28 +202,47 @@ def _train(
     settings: ClassifierSettings,
     seed: int,
     fold: int,
-) -> tuple[_Network, int]:
-    """The network with the least loss on held-out events, and after how many steps that was."""
-    rng = random_stream(seed, "train classifier", fold)
+) -> tuple[_Committee, int]:
+    """Networks with the least loss, together, on what each has not seen, and after how many steps that was.
+
+    Every event is held out once: what one part alone says of when to stop is mostly chance where
+    samples are nearly alike.
+    """
     both = torch.cat([truth, generated])
-    std = both.std(0)
+    mean, std = both.mean(0), both.std(0)
     # A number that all events share says nothing.
-    network = _Network(both.mean(0), torch.where(std > 1e-9, std, math.inf), settings, rng)
+    std = torch.where(std > 1e-9, std, math.inf)
     n, m = len(truth), len(generated)
+    of_truth = torch.full((n,), (n + m) / (2 * n))
+    of_generated = (generated_weight / generated_weight.sum() * (n + m) / 2).float()
     labelled = _Labelled(
-        network.standardised(both),
+        ((both - mean) / std).float(),
         torch.cat([torch.ones(n), torch.zeros(m)]),
-        torch.cat(
-            [
-                torch.full((n,), (n + m) / (2 * n)),
-                (generated_weight / generated_weight.sum() * (n + m) / 2).float(),
-            ]
-        ),
+        torch.cat([of_truth, of_generated]),
     )
-    order = torch.randperm(n + m, generator=rng)
-    n_held_out = round(settings.validation_share * (n + m))
-    held_out, learned = labelled.select(order[:n_held_out]), labelled.select(order[n_held_out:])
-    return network, _descend(network, learned, held_out, settings, rng)
+    rng = random_stream(seed, "train classifier", fold)
+    parts = torch.randperm(n + m, generator=rng).tensor_split(settings.n_networks)
+    networks, trails = [], []
+    for k, part in enumerate(parts):
+        learned = torch.cat([other for j, other in enumerate(parts) if j != k])
+        network = _Network(both.shape[1], settings, rng)
+        trails.append(
+            _descend(network, labelled.select(learned), labelled.select(part), settings, rng)
+        )
+        networks.append(network)
+    totals = {step: sum(trail[step].loss for trail in trails) for step in trails[0]}
+    best = min(totals, key=totals.__getitem__)
+    for network, trail in zip(networks, trails, strict=True):
+        network.load_state_dict(trail[best].state)
+    return _Committee(mean, std, networks), best
+
+
+class _Checked(NamedTuple):
+    """Where a training stood."""
+
+    loss: float
+    """On all held-out events together."""
+    state: dict[str, Tensor]
 
 
 def _descend(
@@ -220,17 +251,17 @@ def _descend(
     held_out: _Labelled,
     settings: ClassifierSettings,
     rng: torch.Generator,
-) -> int:
-    """AdamW along a cosine; what is kept is a running mean of the parameters, where it does best."""
+) -> dict[int, _Checked]:
+    """AdamW along a cosine; what is checked, by step, is a running mean of the parameters."""
     size = min(settings.batch_size, len(learned))
-    n_steps = min(settings.n_steps, math.ceil(settings.max_epochs * len(learned) / size))
+    n_steps = settings.steps_for(len(learned) + len(held_out))
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     averaged = copy.deepcopy(network)
-    best_loss, best_step, best = math.inf, 0, dict[str, Tensor]()
     checks = {math.ceil(n_steps * (k / CHECKS) ** 2) for k in range(1, CHECKS + 1)}
+    trail: dict[int, _Checked] = {}
     order = torch.empty(0, dtype=torch.int64)
     for step in range(1, n_steps + 1):
         if len(order) < size:
@@ -244,16 +275,13 @@ def _descend(
             share = max(AVERAGING, FIRST_SHARES / (step + FIRST_SHARES - 1))
             for mean, latest in zip(averaged.parameters(), network.parameters(), strict=True):
                 mean.lerp_(latest, share)
-        if step in checks:
-            with torch.no_grad():
-                loss = float(_loss(averaged, held_out))
-            if not math.isfinite(loss):
-                raise TrainingFailed(f"loss = {loss} of a classifier: expected a finite number")
-            if loss < best_loss:
-                best_loss, best_step = loss, step
-                best = {name: tensor.clone() for name, tensor in averaged.state_dict().items()}
-    network.load_state_dict(best)
-    return best_step
+            if step in checks:
+                loss = len(held_out) * float(_loss(averaged, held_out))
+                if not math.isfinite(loss):
+                    raise TrainingFailed(f"loss = {loss} of a classifier: expected a finite number")
+                state = {name: tensor.clone() for name, tensor in averaged.state_dict().items()}
+                trail[step] = _Checked(loss, state)
+    return trail
 
 
 def _loss(network: _Network, labelled: _Labelled) -> Tensor:

@@ -55,7 +55,7 @@ class ClassifierRecord:
     """The share of generated events in each of `N_WEIGHT_BINS`, over `WEIGHT_RANGE`."""
     truth_counts: tuple[float, ...]
     best_steps: tuple[int, ...]
-    """Of each network, the step at which its loss on held-out events was least."""
+    """Of each half of the events, the step at which the loss on held-out ones was least."""
 
     @classmethod
     def of(cls, judgement: Judgement, n_jets: int, and_more: bool) -> Self:

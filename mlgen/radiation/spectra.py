@@ -133,7 +133,9 @@ class Agreement:
     n_precise: int
     """Bins whose ratio is known to 5 %."""
     n_close: int
-    """Of these, those within 10 %, or within two errors of that."""
+    """Of these, those within 10 %."""
+    n_far: int
+    """Of these, those beyond 10 % by more than two errors."""
     largest_deviation: float
     """Of a precise bin, from a ratio of 1."""
 
@@ -252,7 +254,8 @@ def agreement(found: Sequence[Spectrum], n_truth: int, n_generated: int) -> Agre
         pull_width_error=width / math.sqrt(2 * max(n_bins, 1)),
         band_share=float(share.mean()),
         n_precise=int(precise.sum()),
-        n_close=int((off < CLOSE + 2 * error[precise]).sum()),
+        n_close=int((off < CLOSE).sum()),
+        n_far=int((off > CLOSE + 2 * error[precise]).sum()),
         largest_deviation=float(off.max()) if len(off) else math.nan,
     )
 
