@@ -19,7 +19,7 @@ from mlgen.integration.two_stage import SurrogateIntegrand, TwoStageSource
 from mlgen.integration.two_stage_estimate import TwoStageEstimate, estimate_two_stage
 from tests.integration.toys import process
 
-N_CHUNKS = 32
+N_CHUNKS = 24
 
 QUALITIES: dict[str, tuple[ErrorOf, Trust]] = {
     "good": (waves(0.02), Trust()),

@@ -102,7 +102,7 @@ def test_muon_pairs_have_the_asymmetry_of_the_textbook_with_a_surrogate_that_has
 def test_the_cross_section_of_a_chunk_has_no_bias_and_an_honest_error(quality: str) -> None:
     made = source("ee_to_mumu", quality)
     made = replace(made, run=replace(made.run, chunk_size=1000))
-    sums = [made.chunk(index).summary.sums for index in range(240)]
+    sums = [made.chunk(index).summary.sums for index in range(200)]
     truth = MuonPairs(500.0).cross_section_pb
     pulls = [(one.mean - truth) / one.error for one in sums]
     check_pulls(torch.tensor(pulls, dtype=torch.float64))
