@@ -17,7 +17,11 @@ from typer.exceptions import TyperException
 import mlgen
 from mlgen.card_files import card_names, find_card, read_card
 from mlgen.commands.process import print_notes
-from mlgen.commands.radiate import radiate_command, train_radiation_command
+from mlgen.commands.radiate import (
+    control_command,
+    radiate_command,
+    train_radiation_command,
+)
 from mlgen.commands.radiation import radiation_app
 from mlgen.commands.sampling import (
     Debug,
@@ -69,6 +73,7 @@ app.add_typer(radiation_app)
 app.command("surrogate")(surrogate_command)
 app.command("radiate")(radiate_command)
 radiation_app.command("train")(train_radiation_command)
+radiation_app.command("control")(control_command)
 
 
 @app.command("compare")

@@ -26,6 +26,8 @@ from mlgen.physics.ufo import read_model
 if TYPE_CHECKING:
     from mlgen.campaign.merge import Merged
     from mlgen.events.check import CheckReport
+    from mlgen.radiation.control import ControlRecord
+    from mlgen.radiation.spectra import Agreement
     from mlgen.surrogates.record import SurrogateRecord
 
 MOST_ROWS = 12
@@ -193,6 +195,37 @@ def show_radiation(path: Path) -> str:
             ("networks", f"{len(model.networks)}, {n_numbers:,} numbers"),
             ("written by", f"mlgen {stored.mlgen_version}"),
         ]
+    )
+
+
+def show_control(record: ControlRecord, folder: Path) -> str:
+    """How a model of radiation compares with true events."""
+    shares, ratios = record.multiplicities.share, record.multiplicities.exclusive
+    rows = [("events", f"{record.n_truth:,} true, {record.n_generated:,} generated")]
+    for found in record.classifiers:
+        name = f"{found.n_jets} jets{' or more' if found.and_more else ''}"
+        rows.append(
+            (name, f"AUC {with_error(found.auc, found.auc_error)}, mean w {found.mean_weight:.3f}")
+        )
+    for n_jets, (true, made) in enumerate(
+        zip(ratios.truth.value, ratios.generated.value, strict=True)
+    ):
+        seen = "" if n_jets < record.settings.n_trained else "  (extrapolated)"
+        rows.append((f"R {n_jets + 1}/{n_jets}", f"{made:.4f} generated, {true:.4f} true{seen}"))
+    rows += [
+        (f"bins, {a.n_jets} jets{' or more' if a.and_more else ''}", _agreement(a))
+        for a in record.agreements
+    ]
+    rows.append(("multiplicities", f"up to {len(shares.truth.value) - 1} jets"))
+    rows.append(("files", f"{folder}/"))
+    rows += [("", f"  {path.name}") for path in sorted(folder.iterdir())]
+    return _table(rows)
+
+
+def _agreement(found: Agreement) -> str:
+    return (
+        f"pull width {with_error(found.pull_width, found.pull_width_error)}, "
+        f"{found.n_close} of {found.n_precise} precise ones within 10 %"
     )
 
 

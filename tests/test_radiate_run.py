@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,29 @@ def test_a_damaged_model_is_refused(folder: Path, capsys: pytest.CaptureFixture[
     bad.write_bytes(bytes(content))
     assert radiate(folder, "pp_to_z", "bad.lhe", "--model", str(bad)) == 8
     assert "damaged" in capsys.readouterr().err
+
+
+def test_a_model_is_compared_with_events_that_it_has_not_seen(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jets, model = str(folder / "other.jets.zip"), str(folder / "z.radiation.zip")
+    data = ["radiation", "data", "-n", "2000", "--seed", "2", "--workers", "1", "-o", jets]
+    assert run_arguments(data) == 0
+    output = folder / "control"
+    command = ["radiation", "control", jets, "--model", model, "-o", str(output)]
+    assert run_arguments(command) == 0
+    shown = capsys.readouterr().out
+    assert "2,000 true, 2,000 generated" in shown
+    record = json.loads((output / "control.json").read_text(encoding="utf-8"))
+    assert record["schema"] == "mlgen-radiation-control"
+    assert (record["n_truth"], record["n_members"]) == (2000, 2)
+    assert record["model"]["training"]["n_max"] == 4
+    # One epoch of a tiny network: even the number of jets is not learned yet, and it shows.
+    assert record["classifiers"][0]["auc"] > 0.4
+    assert "<svg" in (output / "control.html").read_text(encoding="utf-8")
+    same = ["radiation", "control", str(folder / "z.jets.zip"), "--model", model]
+    assert run_arguments([*same, "-o", str(folder / "none")]) == 2
+    assert "beside those that the model has learned from" in capsys.readouterr().err
 
 
 def test_options_of_training_are_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,47 @@ def train_radiation_command(
     )
 
 
+def control_command(
+    jets: Annotated[Path, typer.Argument(help="True events: a file of jets.")],
+    model: Annotated[Path, typer.Option("--model", help="NAME.radiation.zip.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="A new or empty folder. [runs/control, control-2, ...]"
+        ),
+    ] = None,
+    n_events: Annotated[
+        int | None,
+        typer.Option("-n", "--n-events", help="True events. [all that were not learned from]"),
+    ] = None,
+    max_jets: Annotated[
+        int, typer.Option("--max-jets", help="An event that has so many gets no more.")
+    ] = 10,
+    seed: Annotated[int, typer.Option("--seed", help="Rules every random number.")] = 1,
+    debug: Debug = False,
+) -> None:
+    """Compare what a model draws with true events: multiplicities, spectra, a classifier.
+
+    The model draws jets for the hard objects of the true events. control.html shows the comparison,
+    control.json has its numbers.
+
+    Example:
+
+      mlgen radiation control z.jets.zip --model z.radiation.zip -o control
+    """
+    with importing_for_good():
+        from mlgen import show
+        from mlgen.campaign.run_folder import new_folder, sole_use
+        from mlgen.diagnostics.progress import RichProgress
+        from mlgen.jobs.radiation_control import control_model
+
+    folder = new_folder(output, "control")
+    progress = RichProgress(Console(stderr=True))
+    with interruptible(), sole_use(folder):
+        record = control_model(folder, jets, model, n_events, seed, max_jets, progress)
+    typer.echo(show.show_control(record, folder))
+
+
 def radiate_command(
     events: Annotated[
         Path, typer.Argument(help="Events of a hard process: .lhe, .lhe.gz, .lheh5.")

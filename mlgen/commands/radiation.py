@@ -17,15 +17,10 @@ if TYPE_CHECKING:
 
 radiation_app = typer.Typer(
     name="radiation",
-    help="Jet radiation, learned: data to learn from.",
+    help="Jet radiation, learned: data to learn from, training, and its control.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-
-@radiation_app.callback()
-def _radiation() -> None:
-    """Keep `data` the name of a command, though there is no other."""
 
 
 def _n_cores() -> int:
