@@ -19,6 +19,7 @@ pytest.importorskip("pythia8mc")
 pytest.importorskip("fastjet")
 
 N_EVENTS = 300
+SHIPPED = Path(__file__).parents[1] / "examples" / "zjets.radiation.zip"
 SMALL = ["--channels", "16", "--blocks", "1", "--epochs", "1", "--members", "2"]
 
 
@@ -142,6 +143,16 @@ def test_a_damaged_model_is_refused(folder: Path, capsys: pytest.CaptureFixture[
     bad.write_bytes(bytes(content))
     assert radiate(folder, "pp_to_z", "bad.lhe", "--model", str(bad)) == 8
     assert "damaged" in capsys.readouterr().err
+
+
+def test_the_model_that_comes_with_mlgen_is_small_and_radiates(folder: Path) -> None:
+    assert SHIPPED.stat().st_size < 2_000_000
+    assert radiate(folder, "pp_to_zj", "shipped.lhe", "--model", str(SHIPPED)) == 0
+    info, events = read_events(folder / "shipped.lhe")
+    assert dict(info.notes)["radiation_learned_from"].startswith("up to 4 jets")
+    n_jets = ((events.pdg_id == 93) & (events.status == 1)).sum(1)
+    # By Pythia, with its own Z and a jet above 20 GeV, 1.33 jets on average: half of it is not enough.
+    assert 1.1 < float(n_jets.double().mean()) < 1.7
 
 
 def test_a_model_is_compared_with_events_that_it_has_not_seen(
