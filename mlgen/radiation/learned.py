@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mlgen.core import Progress
-from mlgen.radiation.hard_pt import HardPt, learn_hard_pt
+from mlgen.radiation.hard_object import HardObject, learn_hard_object
 from mlgen.radiation.jets import JetEvents
 from mlgen.radiation.model import RadiationNetwork
 from mlgen.radiation.representation import Representation, Standard
@@ -21,7 +21,7 @@ from mlgen.radiation.uncertainty import Density, Ensemble, posterior_members
 
 N_POSTERIOR = 10
 """Networks that stand for a variational one."""
-_HARD_PT = "hard_pt"
+_HARD_OBJECT = "hard_object"
 """The name of its tensors."""
 
 
@@ -32,8 +32,8 @@ class LearnedRadiation:
     representation: Representation
     settings: NetworkSettings
     networks: tuple[RadiationNetwork, ...]
-    hard_pt: HardPt
-    """For hard objects that have no transverse momentum of their own yet."""
+    hard_object: HardObject
+    """For hard objects as a hard process has them, before there are jets."""
 
     @cached_property
     def ensemble(self) -> Ensemble:
@@ -74,7 +74,7 @@ class LearnedRadiation:
             "n_networks": len(self.networks),
         }
         tensors = {f"network_{k}": network.state() for k, network in enumerate(self.networks)}
-        tensors[_HARD_PT] = self.hard_pt.state()
+        tensors[_HARD_OBJECT] = self.hard_object.state()
         return table, tensors
 
     @classmethod
@@ -95,12 +95,12 @@ class LearnedRadiation:
         settings = NetworkSettings(**table["network"])
         names = [f"network_{k}" for k in range(table["n_networks"])]
         networks = tuple(RadiationNetwork.restore(settings, tensors[name]) for name in names)
-        hard_pt = HardPt.restore(tensors[_HARD_PT])
+        hard_object = HardObject.restore(tensors[_HARD_OBJECT])
         return cls(
             representation=Representation(**found),
             settings=settings,
             networks=networks,
-            hard_pt=hard_pt,
+            hard_object=hard_object,
         )
 
 
@@ -141,7 +141,7 @@ def learn(
             representation=representation,
             settings=network,
             networks=tuple(found for found, _ in trained),
-            hard_pt=learn_hard_pt(particles.columns[:, 0], seed, progress),
+            hard_object=learn_hard_object(particles.columns, particles.n_jets, seed, progress),
         ),
         records=tuple(record for _, record in trained),
     )

@@ -16,7 +16,7 @@ from mlgen.radiation.jets import JetEvents, from_cylindrical, from_rapidity
 from mlgen.radiation.learned import LearnedRadiation
 from mlgen.radiation.model import RadiationNetwork
 from mlgen.radiation.records import HardEvents, with_jets
-from mlgen.radiation.representation import LOG_M2, N_COLUMNS, Particles
+from mlgen.radiation.representation import LOG_M2, N_COLUMNS, PHI, Particles
 from mlgen.radiation.sampling import sample
 
 MOST_TRIES = 100
@@ -37,8 +37,8 @@ class Radiated:
 class Radiator:
     """Adds jets to events of a hard process.
 
-    A hard object without partons gets a transverse momentum first, as all radiation gives it; where the
-    process has partons, they are the first jets, and get masses. Then jets are drawn until there are no
+    A hard object first gets the transverse momentum that all radiation leaves it with; where the process has
+    a parton, that is the first jet, and gets a mass. Then jets are drawn until there are no
     more, each event's from one member of the ensemble. The weight of an event stays what it is. Each
     member gives it another one, the density of its jets over the mean of all members:
     what a histogram makes of those is an error of the model.
@@ -99,26 +99,32 @@ class Radiator:
         return self.radiation.representation.decode(drawn), weights
 
     def _given(self, process: HardEvents, rng: torch.Generator) -> Particles:
-        """What jets follow: the hard object, and the partons, whose masses are still to be drawn."""
-        representation, n = self.radiation.representation, len(process)
-        hard, partons = process.hard, process.partons
-        n_partons = partons.shape[1]
-        if n_partons == 0:  # any transverse momentum will do: another one is drawn below
-            azimuth = 2 * math.pi * torch.rand(n, generator=rng, dtype=torch.float64)
-            mass = mass_squared(hard).sqrt()
-            hard = from_rapidity(torch.ones_like(mass), azimuth, rapidity(hard), mass)
-        elif n and float(pt(partons).min()) <= representation.pt_min:
+        """What jets follow: the hard object as radiation leaves it, and partons, whose masses are still to be drawn."""
+        learned, n = self.radiation, len(process)
+        partons, n_partons = process.partons, process.partons.shape[1]
+        pt_min = learned.representation.pt_min
+        if n_partons > 1:
+            raise MlgenError(f"{n_partons} partons beside the hard object: expected none or one")
+        if n_partons and n and float(pt(partons).min()) <= pt_min:
             raise MlgenError(
-                f"parton with pt = {float(pt(partons).min()):g}: expected more than "
-                f"{representation.pt_min:g} GeV, as jets have that the model has learned from"
+                f"parton with pt = {float(pt(partons).min()):g}: expected more than {pt_min:g} GeV, as "
+                "jets have that the model has learned from"
             )
+        # Any transverse momentum and any mass of a jet will do: others are drawn.
+        mass = mass_squared(process.hard).sqrt()
+        azimuth = 2 * math.pi * torch.rand(n, generator=rng, dtype=torch.float64)
+        hard = from_rapidity(torch.ones_like(mass), azimuth, rapidity(process.hard), mass)
         one = torch.ones_like(partons[..., 0])
         massive = from_cylindrical(pt(partons), phi(partons), eta(partons), one)
         events = JetEvents(hard=hard, jets=massive, n_jets=torch.full((n,), n_partons))
-        given = representation.encode(events)
+        given = learned.representation.encode(events)
+        columns = given.columns
         if n_partons == 0:
-            given.columns[:, 0] = self.radiation.hard_pt.sample(given.columns[:, 0], rng)
-        return given
+            columns[:, 0] = learned.hard_object.sample_alone(columns[:, 0], rng)
+            return given
+        drawn = learned.hard_object.sample_beside(columns[:, 0], columns[:, 1], rng)
+        columns[:, 0], columns[:, 1] = drawn
+        return replace(given, azimuth=phi(partons[:, 0]) - columns[:, 1, PHI])
 
 
 def with_masses(network: RadiationNetwork, given: Particles, rng: torch.Generator) -> Particles:

@@ -10,7 +10,7 @@ import torch
 
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import MlgenError
-from mlgen.radiation.hard_pt import HardPt
+from mlgen.radiation.hard_object import HardObject
 from mlgen.radiation.jets import check_jet_events
 from mlgen.radiation.learned import N_POSTERIOR, LearnedRadiation, learn
 from mlgen.radiation.representation import Representation
@@ -25,7 +25,7 @@ def learned(n_networks: int = 2, variational: bool = False) -> LearnedRadiation:
         representation=Representation.of(random_events(500, seed=51), PT_MIN),
         settings=settings,
         networks=tuple(random_network(seed, settings) for seed in range(n_networks)),
-        hard_pt=HardPt(torch.Generator().manual_seed(n_networks)),
+        hard_object=HardObject(torch.Generator().manual_seed(n_networks)),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from mlgen.core import EventBatch, random_stream
 from mlgen.errors import GenerationError, MlgenError
 from mlgen.physics.kinematics import mass_squared, phi, pt, rapidity
-from mlgen.radiation.hard_pt import HardPt
+from mlgen.radiation.hard_object import HardObject
 from mlgen.radiation.learned import LearnedRadiation
 from mlgen.radiation.radiator import Radiator, log_prob_after
 from mlgen.radiation.records import JET, HardEvents
@@ -27,7 +27,7 @@ def radiation(n_networks: int = 2) -> LearnedRadiation:
         representation=Representation.of(random_events(500, seed=51), PT_MIN),
         settings=SMALL,
         networks=tuple(random_network(seed, SMALL) for seed in range(n_networks)),
-        hard_pt=HardPt(torch.Generator().manual_seed(1)),
+        hard_object=HardObject(torch.Generator().manual_seed(1)),
     )
 
 
