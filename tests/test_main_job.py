@@ -71,7 +71,7 @@ def test_the_record_holds_what_is_promised(eej: Run) -> None:
     for sampler in eej.record["samplers"].values():
         assert set(sampler["eps_uw"]) == {"value", "error", "n", "t"}
         assert 0 < sampler["eps_uw"]["value"] < 1
-    steps = {"prepare", "adapt", "train", "estimate", "generate", "write"}
+    steps = {"prepare", "adapt", "train", "estimate", "surrogate", "generate", "write"}
     assert set(eej.record["cpu_s"]) == set(eej.record["wall_s"]) == steps
     for name, file in eej.record["files"].items():
         assert checksum(eej.folder / name) == file["sha256"]
