@@ -63,22 +63,6 @@ class StoredJets:
     mlgen_version: str = mlgen.__version__
 
 
-def new_jet_file(path: Path | None, name: str) -> Path:
-    """Where a new file of jets is to stand; None: `NAME.jets.zip` in the working directory.
-
-    Raises:
-        CardError: something is there, its folder is not, or the name is not that of such a file.
-    """
-    target = Path(name + SUFFIX) if path is None else path
-    if not target.name.endswith(SUFFIX):
-        raise CardError(f"--output {target}: expected a name that ends in {SUFFIX}")
-    if target.exists():
-        raise CardError(f"--output {target}: exists: expected a new file")
-    if not target.parent.is_dir():
-        raise CardError(f"--output {target}: expected an existing folder")
-    return target
-
-
 def write_jets(path: Path, stored: StoredJets) -> None:
     """Write events with jets; the file has its name only when it is whole.
 

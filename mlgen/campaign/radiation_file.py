@@ -13,7 +13,7 @@ from torch import Tensor
 
 import mlgen
 from mlgen.campaign.archive import Archive, ArchiveKind, write_archive
-from mlgen.errors import CardError, MlgenError, PackError
+from mlgen.errors import MlgenError, PackError
 from mlgen.radiation.learned import LearnedRadiation
 
 SUFFIX = ".radiation.zip"
@@ -55,22 +55,6 @@ class StoredRadiation:
     radiation: LearnedRadiation
     origin: RadiationOrigin
     mlgen_version: str = mlgen.__version__
-
-
-def new_radiation_file(path: Path | None, name: str) -> Path:
-    """Where a new model is to stand; None: `NAME.radiation.zip` in the working directory.
-
-    Raises:
-        CardError: something is there, its folder is not, or the name is not that of a model.
-    """
-    target = Path(name + SUFFIX) if path is None else path
-    if not target.name.endswith(SUFFIX):
-        raise CardError(f"--output {target}: expected a name that ends in {SUFFIX}")
-    if target.exists():
-        raise CardError(f"--output {target}: exists: expected a new file")
-    if not target.parent.is_dir():
-        raise CardError(f"--output {target}: expected an existing folder")
-    return target
 
 
 def write_radiation(path: Path, stored: StoredRadiation, is_small: bool = False) -> None:

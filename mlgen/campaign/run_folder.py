@@ -51,6 +51,22 @@ def _is_empty(folder: Path) -> bool:
     return all(any(path.match(pattern) for pattern in _TEMPORARY) for path in folder.iterdir())
 
 
+def new_file(path: Path | None, name: str, suffix: str) -> Path:
+    """Where a new file is to stand; None: the name with this end, in the working directory.
+
+    Raises:
+        CardError: something is there, its folder is not, or the name has another end.
+    """
+    target = Path(name + suffix) if path is None else path
+    if not target.name.endswith(suffix):
+        raise CardError(f"--output {target}: expected a name that ends in {suffix}")
+    if target.exists():
+        raise CardError(f"--output {target}: exists: expected a new file")
+    if not target.parent.is_dir():
+        raise CardError(f"--output {target}: expected an existing folder")
+    return target
+
+
 def new_pack(path: Path | str | None, name: str) -> Path:
     """Where a new pack is to stand; None: `NAME.mlgen.zip` in the working directory.
 

@@ -59,12 +59,13 @@ def train_radiation_command(
       mlgen radiation train zjets.jets.zip --n-max 4 -o zjets.radiation.zip
     """
     with importing_for_good():
-        from mlgen.campaign.radiation_file import new_radiation_file
+        from mlgen.campaign.radiation_file import SUFFIX
+        from mlgen.campaign.run_folder import new_file
         from mlgen.diagnostics.progress import RichProgress
         from mlgen.jobs.radiation_job import RadiationOrder, train_radiation
         from mlgen.radiation.settings import NetworkSettings, TrainingSettings
 
-    path = new_radiation_file(output, "radiation")
+    path = new_file(output, "radiation", SUFFIX)
     order = RadiationOrder(
         jets=jets,
         network=NetworkSettings(

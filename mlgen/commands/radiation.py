@@ -84,7 +84,8 @@ def data_command(
       mlgen radiation data --events runs/pp_to_eej/events.lhe.gz -o eej.jets.zip
     """
     with importing_for_good():
-        from mlgen.campaign.jet_file import new_jet_file
+        from mlgen.campaign.jet_file import SUFFIX
+        from mlgen.campaign.run_folder import new_file
         from mlgen.campaign.workers import local_workers
         from mlgen.diagnostics.progress import RichProgress
         from mlgen.jobs.radiation_data import JetOrder, make_radiation_data
@@ -99,7 +100,7 @@ def data_command(
         jets=JetDefinition(radius=radius, pt_min_gev=pt_min, abs_eta_max=eta_max),
     )
     order = JetOrder(settings=settings, seed=seed, n_events=n_events, event_file=event_file)
-    path = new_jet_file(output, "radiation")
+    path = new_file(output, "radiation", SUFFIX)
     progress = RichProgress(Console(stderr=True))
     n_workers = _n_cores() if workers is None else workers
     with interruptible(), local_workers(n_workers) as crew:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from mlgen.campaign.archive import archive_bytes
-from mlgen.campaign.jet_file import _KIND, StoredJets, new_jet_file, read_jets, write_jets
+from mlgen.campaign.jet_file import _KIND, SUFFIX, StoredJets, read_jets, write_jets
+from mlgen.campaign.run_folder import new_file
 from mlgen.campaign.workers import LocalWorkers, local_workers
 from mlgen.cli import run_arguments
 from mlgen.core import EventBatch, SampleInfo
@@ -247,7 +248,7 @@ def test_where_a_file_cannot_stand_is_known_at_once(
 ) -> None:
     (tmp_path / "there.jets.zip").touch()
     with pytest.raises(CardError, match=message):
-        new_jet_file(tmp_path / name, "z")
+        new_file(tmp_path / name, "z", SUFFIX)
 
 
 def test_the_command_makes_a_file_and_says_what_is_in_it(
