@@ -29,6 +29,10 @@ NEARLY = 1 - 1e-6
 """The fraction of a parton that has nearly all of its beam's energy."""
 
 
+LIGHT_GEV = 80.0
+"""Flat points with less energy than this are too few inside of any card's cuts to be of use."""
+
+
 @dataclass(frozen=True)
 class Wired:
     """Groups and their channels."""
@@ -82,7 +86,11 @@ class Wired:
         n of each map, 10 n of flat phase space, and 2 n near the largest fractions before cuts.
         """
         sources = [points_of(self.phase_space, n, channel) for channel in self.channels_of(group)]
-        sources.append(points_of(self.flat(min_mass_gev=150.0), 10 * n, group))
+        # Flat points are mostly heavy: of a window of masses they have to begin below its upper end.
+        ids = self.groups[group].pdg_ids[0][2:]
+        least = self.setting.cuts.min_event_mass(ids, [MODEL.mass_gev(p) for p in ids])
+        flat = self.flat(min_mass_gev=min(150.0, max(least, LIGHT_GEV)))
+        sources.append(points_of(flat, 10 * n, group))
         if self.setting.hadronic:
             sources += [self.of_fractions(x, n, group) for x in ((NEARLY, 0.5), (0.5, NEARLY))]
         passing = [self.passing(points, group) for points in sources]
