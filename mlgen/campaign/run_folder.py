@@ -57,11 +57,7 @@ def new_file(path: Path | None, name: str, suffix: str) -> Path:
     Raises:
         CardError: something is there, its folder is not, or the name has another end.
     """
-    target = Path(name + suffix) if path is None else path
-    if not target.name.endswith(suffix):
-        raise CardError(f"--output {target}: expected a name that ends in {suffix}")
-    if target.exists():
-        raise CardError(f"--output {target}: exists: expected a new file")
+    target = _unused(path, name, suffix)
     if not target.parent.is_dir():
         raise CardError(f"--output {target}: expected an existing folder")
     return target
@@ -73,9 +69,13 @@ def new_pack(path: Path | str | None, name: str) -> Path:
     Raises:
         CardError: something is there, or the name is not that of a pack.
     """
-    target = Path(name + SUFFIX) if path is None else Path(path)
-    if not target.name.endswith(SUFFIX):
-        raise CardError(f"--output {target}: expected a name that ends in {SUFFIX}")
+    return _unused(path, name, SUFFIX)
+
+
+def _unused(path: Path | str | None, name: str, suffix: str) -> Path:
+    target = Path(name + suffix) if path is None else Path(path)
+    if not target.name.endswith(suffix):
+        raise CardError(f"--output {target}: expected a name that ends in {suffix}")
     if target.exists():
         raise CardError(f"--output {target}: expected a file that does not exist yet")
     return target

@@ -239,7 +239,7 @@ def test_a_flipped_bit_is_noticed(stored: tuple[Path, StoredJets], tmp_path: Pat
     ("name", "message"),
     [
         ("z.zip", r"expected a name that ends in \.jets\.zip"),
-        ("there.jets.zip", "exists: expected a new file"),
+        ("there.jets.zip", "expected a file that does not exist yet"),
         ("no/z.jets.zip", "expected an existing folder"),
     ],
 )
