@@ -46,12 +46,12 @@ from mlgen.physics.model import Model
 from mlgen.physics.near_cuts import NearCuts
 from mlgen.physics.process import read_process
 from mlgen.physics.ufo import read_model
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.accuracy import RegionAccuracy, accuracy
 from mlgen.surrogates.group_surrogate import GroupSurrogate, train_group
 from mlgen.surrogates.learning_curve import LearningPoint
 from mlgen.surrogates.record import GroupRecord, SurrogateRecord
 from mlgen.surrogates.sample import AmplitudeSample
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.training import TrainingRecord
 
 BATCH = 65_536
@@ -192,7 +192,7 @@ def prepare(options: argparse.Namespace) -> Task:
     )
 
 
-def train(task: Task, part: slice, settings: SurrogateSettings, seed: int) -> Trained:
+def train(task: Task, part: slice, settings: SurrogateCard, seed: int) -> Trained:
     sample = task.training.select(part)
     started = time.process_time()
     learned, record = train_group(sample, task.group, task.model, settings, seed, RichProgress())
@@ -200,7 +200,7 @@ def train(task: Task, part: slice, settings: SurrogateSettings, seed: int) -> Tr
 
 
 def measure(
-    task: Task, size: int, settings: SurrogateSettings, options: argparse.Namespace
+    task: Task, size: int, settings: SurrogateCard, options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """One surrogate for each seed, all tested on the same points."""
     trained = [
@@ -341,7 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[dict[str, Any]] = []
     for method in options.methods:
         for size in options.sizes:
-            settings = SurrogateSettings(method=method, **changes)
+            settings = SurrogateCard(method=method, **changes)
             rows += measure(task, size, settings, options)
             if options.json:
                 tables = [row | {k: asdict(row[k]) for k in ("point", "settings")} for row in rows]

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 import mlgen
 from mlgen.core import AmplitudeValue, SubprocessGroup
 from mlgen.errors import MissingExtra, MlgenError
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.group_surrogate import GroupSurrogate
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.surrogate import LARGEST_LOG, Surrogate
 
 SCHEMA = "mlgen-surrogate-onnx"
@@ -83,7 +83,7 @@ def export_surrogate(
             f"momenta = {len(momenta)} points, alpha_s = {len(alpha_s)}: expected as many of both, "
             "two or more"
         )
-    expected = Surrogate((group,), (learned,), SurrogateSettings())(*points, 0)
+    expected = Surrogate((group,), (learned,), SurrogateCard())(*points, 0)
     if not bool(expected.std.isfinite().any()):
         raise MlgenError(f"momenta = {len(momenta)} points: expected some like those learned from")
     model = _to_onnx(_Exported(learned, group.qcd_order), points, path)

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.method import Method, Prediction, bounded, gaussian_loss
 from mlgen.surrogates.networks import Inputs, affine, silu, start_network
-from mlgen.surrogates.settings import SurrogateSettings
 
 PRIOR_STD = 1.0
 """Of each weight of the last layer."""
@@ -28,7 +28,7 @@ class BayesianLastLayer(Method):
     needs no samples.
     """
 
-    def __init__(self, inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> None:
+    def __init__(self, inputs: Inputs, settings: SurrogateCard, rng: torch.Generator) -> None:
         super().__init__()
         n_hidden = settings.n_hidden
         self.network = start_network(inputs, settings, n_hidden, rng, is_hidden=True)

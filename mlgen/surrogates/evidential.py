@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.method import Method, Prediction, bounded
 from mlgen.surrogates.networks import Inputs, start_network
-from mlgen.surrogates.settings import SurrogateSettings
 
 REGULARISATION = 0.01
 """lambda of eq. (10) of arXiv:1910.02600."""
@@ -24,7 +24,7 @@ class Evidential(Method):
     that only both parts together mean what they say; the regularisation tells them apart.
     """
 
-    def __init__(self, inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> None:
+    def __init__(self, inputs: Inputs, settings: SurrogateCard, rng: torch.Generator) -> None:
         super().__init__()
         self.network = start_network(inputs, settings, 4, rng)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mlgen.core import Progress, SubprocessGroup, random_stream
 from mlgen.errors import TrainingFailed
 from mlgen.physics.model import Model
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.calibration import LEAST_STD, Recalibration
 from mlgen.surrogates.domain import TargetRange, TrainingDomain
 from mlgen.surrogates.features import PointFeatures
@@ -17,7 +18,6 @@ from mlgen.surrogates.methods import start_method
 from mlgen.surrogates.momentum_columns import MomentumColumns
 from mlgen.surrogates.networks import Inputs
 from mlgen.surrogates.sample import AmplitudeSample
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.training import TILE, TrainingRecord, TrainingSet, train
 
 LEAST_TRAINING = 1000
@@ -61,7 +61,7 @@ class GroupSurrogate(nn.Module):
         self,
         group: SubprocessGroup,
         model: Model,
-        settings: SurrogateSettings,
+        settings: SurrogateCard,
         rng: torch.Generator | None = None,
     ) -> None:
         """Start untrained.
@@ -125,7 +125,7 @@ def train_group(
     sample: AmplitudeSample,
     group: SubprocessGroup,
     model: Model,
-    settings: SurrogateSettings,
+    settings: SurrogateCard,
     seed: int,
     progress: Progress,
 ) -> tuple[GroupSurrogate, TrainingRecord]:

@@ -22,10 +22,10 @@ from torch import Tensor
 from mlgen.core import Progress, SubprocessGroup, random_stream
 from mlgen.errors import PackError, TrainingFailed
 from mlgen.physics.model import Model
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.features import PointFeatures
 from mlgen.surrogates.method import Trainee
 from mlgen.surrogates.networks import ParallelMlp
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.training import TrainingSet, seconds_a_step, tiles, train
 
 FLOOR = 0.02
@@ -147,7 +147,7 @@ def start_shares(
 def train_shares(
     learned: Sequence[GroupShares],
     tables: Sequence[tuple[Tensor, Tensor]],
-    settings: SurrogateSettings,
+    settings: SurrogateCard,
     seed: int,
     progress: Progress,
 ) -> HelicityShares:
@@ -212,7 +212,7 @@ def restore_shares(
     return HelicityShares(found)
 
 
-def seconds_to_train(learned: Sequence[GroupShares], settings: SurrogateSettings) -> float:
+def seconds_to_train(learned: Sequence[GroupShares], settings: SurrogateCard) -> float:
     """Wall-clock seconds that learning all groups would take, from a few steps on noise."""
     total = 0.0
     wanted = _settings(settings)
@@ -226,7 +226,7 @@ def seconds_to_train(learned: Sequence[GroupShares], settings: SurrogateSettings
     return total
 
 
-def _settings(settings: SurrogateSettings) -> SurrogateSettings:
+def _settings(settings: SurrogateCard) -> SurrogateCard:
     """Those of a surrogate, as shares are trained."""
     return replace(settings, n_steps=N_STEPS, boost=0.0)
 

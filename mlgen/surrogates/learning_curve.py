@@ -10,10 +10,10 @@ from torch import Tensor
 from mlgen.core import Progress, SubprocessGroup
 from mlgen.errors import MlgenError
 from mlgen.physics.model import Model
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.accuracy import RegionAccuracy, accuracy
 from mlgen.surrogates.group_surrogate import LEAST_TRAINING, GroupSurrogate, train_group
 from mlgen.surrogates.sample import AmplitudeSample
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.training import TrainingRecord
 
 SHRINKING = (16, 4, 1)
@@ -36,7 +36,7 @@ def learning_curve(
     test: AmplitudeSample,
     group: SubprocessGroup,
     model: Model,
-    settings: SurrogateSettings,
+    settings: SurrogateCard,
     seed: int,
     progress: Progress,
     sizes: Sequence[int] | None = None,
@@ -88,7 +88,7 @@ def learning_point(
     return LearningPoint(n=n, training=training, regions=regions)
 
 
-def curve_sizes(n: int, settings: SurrogateSettings) -> tuple[int, ...]:
+def curve_sizes(n: int, settings: SurrogateCard) -> tuple[int, ...]:
     """The sizes of the curve of n points, without those that leave too few for training."""
     kept = 1 - settings.validation_share - settings.calibration_share
     return tuple(n // by for by in SHRINKING if kept * (n // by) >= LEAST_TRAINING + 1)

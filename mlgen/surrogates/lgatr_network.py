@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mlgen.errors import MissingExtra
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.networks import Inputs, Network
-from mlgen.surrogates.settings import SurrogateSettings
 
 N_HEADS = 4
 SCALARS_A_VECTOR = 4
@@ -25,7 +25,7 @@ class LgatrNetwork(Network):
     def __init__(
         self,
         inputs: Inputs,
-        settings: SurrogateSettings,
+        settings: SurrogateCard,
         n_out: int,
         rng: torch.Generator,
         n_members: int,

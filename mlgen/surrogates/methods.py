@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from mlgen.errors import CardError
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.bayesian import BayesianLastLayer
 from mlgen.surrogates.evidential import Evidential
 from mlgen.surrogates.gaussian import Gaussian
@@ -14,14 +15,13 @@ from mlgen.surrogates.method import Method
 from mlgen.surrogates.mixture import GaussianMixture
 from mlgen.surrogates.networks import Inputs
 from mlgen.surrogates.repulsive import RepulsiveEnsemble
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.variational import BayesianNetwork
 
-MethodFactory = Callable[[Inputs, SurrogateSettings, torch.Generator], Method]
+MethodFactory = Callable[[Inputs, SurrogateCard, torch.Generator], Method]
 """Starts a method for what networks see, with the randomness of its first weights."""
 
 
-def _bayesian(inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> Method:
+def _bayesian(inputs: Inputs, settings: SurrogateCard, rng: torch.Generator) -> Method:
     layers = {"last": BayesianLastLayer, "all": BayesianNetwork}
     return layers[settings.variational](inputs, settings, rng)
 
@@ -46,7 +46,7 @@ def check_method_name(name: str) -> None:
         raise CardError(f"surrogate.method = {name!r}: expected one of {known}")
 
 
-def start_method(inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> Method:
+def start_method(inputs: Inputs, settings: SurrogateCard, rng: torch.Generator) -> Method:
     """The method that settings name, as yet untrained.
 
     Raises:

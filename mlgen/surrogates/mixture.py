@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.method import Method, Prediction, bounded, gaussian_loss
 from mlgen.surrogates.networks import Inputs, start_network
-from mlgen.surrogates.settings import SurrogateSettings
 
 
 class GaussianMixture(Method):
@@ -16,7 +16,7 @@ class GaussianMixture(Method):
     The systematic part is the standard deviation of the mixture; the statistical one is 0.
     """
 
-    def __init__(self, inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> None:
+    def __init__(self, inputs: Inputs, settings: SurrogateCard, rng: torch.Generator) -> None:
         super().__init__()
         self.network = start_network(inputs, settings, 3 * settings.n_members, rng)
 

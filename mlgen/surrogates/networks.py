@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mlgen.surrogates.settings import SurrogateSettings
+from mlgen.surrogate_cards import SurrogateCard
 
 
 class Inputs(NamedTuple):
@@ -35,7 +35,7 @@ class Network(nn.Module, ABC):
 
 def start_network(
     inputs: Inputs,
-    settings: SurrogateSettings,
+    settings: SurrogateCard,
     n_out: int,
     rng: torch.Generator,
     n_members: int = 1,

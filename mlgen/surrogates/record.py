@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.accuracy import RegionAccuracy
 from mlgen.surrogates.distributions import (
     DELTA_QUANTILES,
@@ -16,7 +17,6 @@ from mlgen.surrogates.distributions import (
     PULL_RANGE,
 )
 from mlgen.surrogates.learning_curve import LearningPoint
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.training import TrainingRecord
 
 
@@ -84,7 +84,7 @@ class SurrogateRecord:
     seed: int
     sampler: str
     """What drew the points: `flow`."""
-    settings: SurrogateSettings
+    settings: SurrogateCard
     groups: tuple[GroupRecord, ...]
     two_stage: tuple[TwoStageRecord, ...] = ()
     """On top of each sampler that was tried."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.method import Method, Prediction, bounded, gaussian_loss
 from mlgen.surrogates.networks import Inputs, start_network
-from mlgen.surrogates.settings import SurrogateSettings
 
 
 class RepulsiveEnsemble(Method):
@@ -25,7 +25,7 @@ class RepulsiveEnsemble(Method):
     6 us a point on a CPU; with 64 they take 2.8, and are wrong by 1.6 times as much.
     """
 
-    def __init__(self, inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> None:
+    def __init__(self, inputs: Inputs, settings: SurrogateCard, rng: torch.Generator) -> None:
         super().__init__()
         self.network = start_network(inputs, settings, 2, rng, settings.n_members)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from mlgen.core import AmplitudeValue, Progress, SubprocessGroup
 from mlgen.errors import PackError, TrainingFailed
 from mlgen.physics.model import Model
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.group_surrogate import LEAST_TRAINING, GroupSurrogate, train_group
 from mlgen.surrogates.sample import AmplitudeSample
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.training import TrainingRecord, TrainingSet, seconds_a_step
 
 LARGEST_LOG = 600.0
@@ -27,7 +27,7 @@ class Surrogate:
         self,
         groups: Sequence[SubprocessGroup],
         learned: Sequence[GroupSurrogate | None],
-        settings: SurrogateSettings,
+        settings: SurrogateCard,
     ) -> None:
         """Take one `GroupSurrogate` for each group, None where there were too few points."""
         self._groups = tuple(groups)
@@ -82,7 +82,7 @@ def train_surrogate(
     samples: Sequence[AmplitudeSample],
     groups: Sequence[SubprocessGroup],
     model: Model,
-    settings: SurrogateSettings,
+    settings: SurrogateCard,
     seed: int,
     progress: Progress,
 ) -> tuple[Surrogate, tuple[TrainingRecord, ...]]:
@@ -116,7 +116,7 @@ def train_surrogate(
 
 
 def untrained_surrogate(
-    groups: Sequence[SubprocessGroup], model: Model, settings: SurrogateSettings
+    groups: Sequence[SubprocessGroup], model: Model, settings: SurrogateCard
 ) -> Surrogate:
     """One that has learned nothing, but takes as long as one that has.
 
@@ -127,7 +127,7 @@ def untrained_surrogate(
 
 
 def time_of_training(
-    groups: Sequence[SubprocessGroup], model: Model, settings: SurrogateSettings
+    groups: Sequence[SubprocessGroup], model: Model, settings: SurrogateCard
 ) -> float:
     """Wall-clock seconds that training all groups would take, from a few steps on noise.
 
@@ -149,7 +149,7 @@ def time_of_training(
 def restore_surrogate(
     groups: Sequence[SubprocessGroup],
     model: Model,
-    settings: SurrogateSettings,
+    settings: SurrogateCard,
     state: Mapping[str, Tensor],
 ) -> Surrogate:
     """The surrogate that `Surrogate.state` was taken from.

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mlgen.core import Progress, random_stream
 from mlgen.errors import TrainingFailed
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.method import Trainee
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.soap import AveragedSoap
 
 WARM_UP = 0.05
@@ -60,7 +60,7 @@ def train(
     trainee: Trainee,
     training: TrainingSet,
     validation: TrainingSet,
-    settings: SurrogateSettings,
+    settings: SurrogateCard,
     seed: int,
     progress: Progress,
 ) -> TrainingRecord:
@@ -197,7 +197,7 @@ def _boosted(trainee: Trainee, training: TrainingSet, boost: float) -> Tensor:
     return worst.repeat(math.ceil(boost))[: round(boost * n_worst)]
 
 
-def _batch_size(settings: SurrogateSettings, done: float, n_training: int) -> int:
+def _batch_size(settings: SurrogateCard, done: float, n_training: int) -> int:
     growth: float = settings.batch_growth**done
     return min(round(settings.batch_size * growth), n_training)
 

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.method import Method, Prediction, bounded, gaussian_loss
 from mlgen.surrogates.networks import Inputs, ParallelMlp, affine
-from mlgen.surrogates.settings import SurrogateSettings
 
 PRIOR_STD = 1.0
 """Of each weight."""
@@ -36,7 +36,7 @@ class BayesianNetwork(Method):
     spread, to 8 %, and the mean has 0.4 times the median error of the mean of four draws.
     """
 
-    def __init__(self, inputs: Inputs, settings: SurrogateSettings, rng: torch.Generator) -> None:
+    def __init__(self, inputs: Inputs, settings: SurrogateCard, rng: torch.Generator) -> None:
         super().__init__()
         widths = [inputs.n_columns, *[settings.n_hidden] * settings.n_layers, 2]
         self.means = ParallelMlp(widths, 1, rng)

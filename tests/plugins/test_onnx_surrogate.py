@@ -18,9 +18,9 @@ from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import MissingExtra, MlgenError
 from mlgen.plugins import onnx_surrogate
 from mlgen.plugins.onnx_surrogate import export_surrogate
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.group_surrogate import GroupSurrogate, train_group
 from mlgen.surrogates.methods import METHODS
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.surrogate import Surrogate
 from tests.surrogates.toys import MODEL, ZGG, flat_points, toy_sample
 
@@ -28,7 +28,7 @@ pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
-SETTINGS = SurrogateSettings(n_hidden=16, n_layers=2, n_steps=100)
+SETTINGS = SurrogateCard(n_hidden=16, n_layers=2, n_steps=100)
 STRANGER = """
 import sys
 import numpy as np, onnxruntime

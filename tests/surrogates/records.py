@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.accuracy import NEAR_CUTS, RegionAccuracy, region_accuracy, statistical_pull
 from mlgen.surrogates.group_surrogate import LogPrediction
 from mlgen.surrogates.learning_curve import LearningPoint
 from mlgen.surrogates.record import GroupRecord, SurrogateRecord, TwoStageRecord
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.training import TrainingRecord
 
 TRAINING = TrainingRecord(
@@ -63,7 +63,7 @@ def known_record(*groups: GroupRecord) -> SurrogateRecord:
         process="g g > t t~ g g",
         seed=4711,
         sampler="flow",
-        settings=SurrogateSettings(method="repulsive"),
+        settings=SurrogateCard(method="repulsive"),
         groups=groups or (known_group(),),
         two_stage=(
             TwoStageRecord(

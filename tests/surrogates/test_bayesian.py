@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, distributions
 
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.bayesian import BayesianLastLayer
 from mlgen.surrogates.method import gaussian_loss
 from mlgen.surrogates.networks import Inputs, silu
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.variational import BayesianNetwork
 
-SMALL = SurrogateSettings(n_hidden=12, n_layers=2)
+SMALL = SurrogateCard(n_hidden=12, n_layers=2)
 N_WEIGHTS = 13
 """Of the mean in the last layer, its bias included."""
 NOISE = 0.3

@@ -9,6 +9,7 @@ from torch import Tensor
 from mlgen.core import SubprocessGroup
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import PackError, TrainingFailed
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates import helicity_shares
 from mlgen.surrogates.features import PointFeatures
 from mlgen.surrogates.helicity_shares import (
@@ -20,10 +21,9 @@ from mlgen.surrogates.helicity_shares import (
     start_shares,
     train_shares,
 )
-from mlgen.surrogates.settings import SurrogateSettings
 from tests.surrogates.toys import GGG, MODEL, ZGG, flat_points, products
 
-SETTINGS = SurrogateSettings(n_hidden=16, batch_size=128)
+SETTINGS = SurrogateCard(n_hidden=16, batch_size=128)
 
 
 def configurations(group: SubprocessGroup) -> Tensor:

@@ -7,13 +7,13 @@ import torch
 
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import MlgenError, TrainingFailed
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.accuracy import NEAR_CUTS, STATISTICAL, TOTAL, accuracy
 from mlgen.surrogates.group_surrogate import train_group
 from mlgen.surrogates.learning_curve import curve_sizes, learning_curve, learning_point
-from mlgen.surrogates.settings import SurrogateSettings
 from tests.surrogates.toys import MODEL, ZGG, toy_sample
 
-SETTINGS = SurrogateSettings(n_hidden=32, n_layers=2, n_steps=300, learning_rate=5e-3)
+SETTINGS = SurrogateCard(n_hidden=32, n_layers=2, n_steps=300, learning_rate=5e-3)
 
 
 def test_a_curve_has_one_training_for_each_size_on_the_first_points() -> None:

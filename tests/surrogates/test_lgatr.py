@@ -9,15 +9,15 @@ from torch import Tensor
 
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError, MissingExtra
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.group_surrogate import GroupSurrogate, train_group
 from mlgen.surrogates.methods import METHODS
 from mlgen.surrogates.momentum_columns import MomentumColumns
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.surrogate import Surrogate, restore_surrogate
 from tests.laws import check_amplitude_is_lorentz_invariant, check_amplitude_is_symmetric
 from tests.surrogates.toys import GGG, MODEL, ZGG, flat_points, toy_sample
 
-SETTINGS = SurrogateSettings(
+SETTINGS = SurrogateCard(
     network="lgatr",
     n_hidden=16,
     n_layers=2,

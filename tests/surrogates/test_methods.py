@@ -9,6 +9,7 @@ from torch import Tensor, distributions
 
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import CardError
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.bayesian import BayesianLastLayer
 from mlgen.surrogates.calibration import ONE_SIGMA
 from mlgen.surrogates.evidential import evidential_loss
@@ -17,11 +18,10 @@ from mlgen.surrogates.methods import METHODS, start_method
 from mlgen.surrogates.mixture import GaussianMixture
 from mlgen.surrogates.networks import Inputs
 from mlgen.surrogates.repulsive import repulsion
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.training import TrainingSet, train
 
 LOG_ROOT_2PI = 0.5 * math.log(2 * math.pi)
-SMALL = SurrogateSettings(
+SMALL = SurrogateCard(
     n_hidden=24, n_layers=2, n_members=3, n_steps=400, batch_size=256, learning_rate=0.01
 )
 
@@ -118,7 +118,7 @@ def noisy_line(n: int, seed: int) -> tuple[TrainingSet, Tensor]:
     ],
     ids=lambda settings: f"{settings.method}, {settings.variational}",
 )
-def test_known_noise_is_learned_as_such(settings: SurrogateSettings) -> None:
+def test_known_noise_is_learned_as_such(settings: SurrogateCard) -> None:
     training, _ = noisy_line(6000, seed=1)
     validation, _ = noisy_line(1000, seed=3)
     test, width = noisy_line(20_000, seed=5)
@@ -149,7 +149,7 @@ def coverage(error: Tensor, std: Tensor) -> float:
 
 def test_an_unknown_method_is_an_error() -> None:
     with pytest.raises(CardError, match=r"surrogate\.method = 'oracle': expected one of bayesian"):
-        start_method(Inputs(1), SurrogateSettings(method="oracle"), torch.Generator())
+        start_method(Inputs(1), SurrogateCard(method="oracle"), torch.Generator())
 
 
 @pytest.mark.parametrize(
@@ -164,4 +164,4 @@ def test_an_unknown_method_is_an_error() -> None:
 )
 def test_settings_out_of_range_are_errors(changes: dict[str, float], message: str) -> None:
     with pytest.raises(CardError, match=message):
-        SurrogateSettings(**changes)  # type: ignore[arg-type]  # of several fields
+        SurrogateCard(**changes)  # type: ignore[arg-type]  # of several fields

@@ -12,6 +12,7 @@ from mlgen.core import SubprocessGroup
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.physics.kinematics import minkowski_product
 from mlgen.physics.model import StandardModel
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates import features as features_module
 from mlgen.surrogates import resonances as resonances_module
 from mlgen.surrogates.ansatz import PoleAnsatz, ansatz_powers
@@ -20,7 +21,6 @@ from mlgen.surrogates.group_surrogate import train_group
 from mlgen.surrogates.invariants import pair_products
 from mlgen.surrogates.resonances import Line, decay_lines
 from mlgen.surrogates.sample import AmplitudeSample
-from mlgen.surrogates.settings import SurrogateSettings
 from tests.laws import boost_and_rotate
 from tests.surrogates.toys import EEG, GGG, MODEL, ZGG, flat_points
 
@@ -154,7 +154,7 @@ def _log_propagators(seen: PointFeatures, momenta: Tensor) -> Tensor:
 
 def median_error() -> float:
     """Of ln |M|² of u u~ > e+ e- g, learned across the Z peak."""
-    settings = SurrogateSettings(n_hidden=32, n_layers=2, n_steps=400, learning_rate=5e-3)
+    settings = SurrogateCard(n_hidden=32, n_layers=2, n_steps=400, learning_rate=5e-3)
     momenta, value = closed_form_points(EEG, 6000, 1, 75.0)
     sample = AmplitudeSample(momenta=momenta, value=value)
     learned, _ = train_group(sample, EEG, MODEL, settings, 1, SilentProgress())

@@ -11,6 +11,7 @@ from torch import Tensor
 from mlgen.core import SubprocessGroup
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import MlgenError, PackError, TrainingFailed
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.accuracy import accuracy
 from mlgen.surrogates.calibration import ONE_SIGMA
 from mlgen.surrogates.domain import TargetRange
@@ -21,7 +22,6 @@ from mlgen.surrogates.group_surrogate import (
     train_group,
 )
 from mlgen.surrogates.sample import AmplitudeSample
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.surrogate import Surrogate, restore_surrogate, train_surrogate
 from tests.laws import (
     check_amplitude_is_lorentz_invariant,
@@ -30,7 +30,7 @@ from tests.laws import (
 )
 from tests.surrogates.toys import EEG, GGG, MODEL, ZGG, ToyZgg, flat_points, toy_sample
 
-SETTINGS = SurrogateSettings(
+SETTINGS = SurrogateCard(
     n_hidden=32, n_layers=2, n_steps=400, learning_rate=5e-3, calibration_share=0.2
 )
 
@@ -100,9 +100,7 @@ def test_one_seed_makes_one_surrogate(momenta: Tensor) -> None:
         replace(SETTINGS, n_steps=20, method="bayesian", variational="all"),
     ],
 )
-def test_a_state_gives_the_same_surrogate_back(
-    settings: SurrogateSettings, momenta: Tensor
-) -> None:
+def test_a_state_gives_the_same_surrogate_back(settings: SurrogateCard, momenta: Tensor) -> None:
     sample = toy_sample(3000, seed=1)
     surrogate, records = train_surrogate([sample], [ZGG], MODEL, settings, 1, SilentProgress())
     assert [record.n_steps for record in records] == [20]

@@ -7,12 +7,12 @@ import torch
 
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.errors import TrainingFailed
+from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.gaussian import Gaussian
 from mlgen.surrogates.networks import Inputs
-from mlgen.surrogates.settings import SurrogateSettings
 from mlgen.surrogates.training import TrainingSet, train
 
-SETTINGS = SurrogateSettings(n_hidden=16, n_layers=2, n_steps=120, learning_rate=0.02, boost=0.0)
+SETTINGS = SurrogateCard(n_hidden=16, n_layers=2, n_steps=120, learning_rate=0.02, boost=0.0)
 
 
 def some_noise(n: int, seed: int) -> TrainingSet:
