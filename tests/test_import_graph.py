@@ -11,7 +11,7 @@ import mlgen
 PACKAGE = Path(mlgen.__file__).parent
 
 STEPS = (
-    {"core", "errors", "cut_cards", "surrogate_cards", "cards", "card_files"},
+    {"core", "errors", "json_tables", "cut_cards", "surrogate_cards", "cards", "card_files"},
     {"physics"},
     {"phasespace", "amplitudes", "samplers", "surrogates", "radiation", "events"},
     {"integration"},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from torch import Tensor
 from mlgen.core import Progress
 from mlgen.cut_cards import require
 from mlgen.errors import MlgenError
+from mlgen.json_tables import table_of
 from mlgen.radiation.classifier import ClassifierSettings, judge
 from mlgen.radiation.classifier_features import classifier_features
 from mlgen.radiation.classifier_weights import (
@@ -98,8 +97,7 @@ class ControlRecord:
 
     def to_table(self) -> dict[str, Any]:
         """The record as JSON has it: lists for tuples, None for numbers that are not finite."""
-        table: dict[str, Any] = _as_json(dataclasses.asdict(self))
-        return table
+        return table_of(self)
 
 
 def control(
@@ -196,11 +194,3 @@ def _classified(
         generated.weight,
     )
     return ClassifierRecord.of(judgement, group.n_jets, group.and_more)
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mlgen.json_tables import as_json, table_of
 from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.accuracy import RegionAccuracy
 from mlgen.surrogates.distributions import (
@@ -97,15 +96,7 @@ class SurrogateRecord:
 
     def to_table(self) -> dict[str, Any]:
         """The record as JSON has it: lists for tuples, None for numbers that are not finite."""
-        table: dict[str, Any] = _as_json(dataclasses.asdict(self))
+        table = table_of(self)
         for row, record in zip(table["two_stage"], self.two_stage, strict=True):
-            row["bound"] = _as_json(record.bound)
+            row["bound"] = as_json(record.bound)
         return table
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _as_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
