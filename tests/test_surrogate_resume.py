@@ -11,6 +11,7 @@ from mlgen.api import generate, resume, resume_train, run, train
 from mlgen.campaign.checkpoint import CHECKPOINT_FILE, RunCheckpoint, read_checkpoint
 from mlgen.campaign.point_files import POINTS_FOLDER
 from mlgen.campaign.whole_files import checksum
+from mlgen.cli import run_arguments
 from mlgen.errors import PackError
 from mlgen.integration import stand_in
 from mlgen.integration.integrand import ProcessIntegrand
@@ -90,6 +91,12 @@ def stop(folder: Path, title: str, n: int, whole: Watched, *overrides: str) -> N
     progress = StopsAt(title, n, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         run(card, folder, progress=progress, decisions=whole.decisions)
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def check_goes_on(folder: Path, whole: Watched) -> None:
@@ -209,7 +216,9 @@ def test_points_that_were_kept_after_the_last_checkpoint_are_not_learned_from_tw
 
 
 def test_what_was_learned_is_not_learned_again(guided: Watched, tmp_path: Path) -> None:
+    """Nor are the points read again that it was learned from."""
     stop(tmp_path, CORRECTING, 1, guided)
+    damage(min((tmp_path / POINTS_FOLDER).glob("*-train-*.zip")))
     watch = StopsAt("", 1, KeyboardInterrupt())
     resume(tmp_path, progress=watch)
     assert not {LEARNING, "training the flow", "adapting VEGAS"} & set(watch.seen)
@@ -247,11 +256,34 @@ def test_a_guided_run_knows_another_integrand(
         resume(tmp_path)
 
 
-def test_a_damaged_file_of_points_is_told(guided: Watched, tmp_path: Path) -> None:
-    stop(tmp_path, LEARNING, 1, guided)
-    path = min((tmp_path / POINTS_FOLDER).glob("*.zip"))
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(PackError, match=rf"{path.name}: damaged"):
-        resume(tmp_path)
+# --- damaged ----------------------------------------------------------------------------------
+
+
+def test_a_damaged_file_of_points_is_named_and_the_run_goes_on_without_it(
+    guided: Watched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The points of a learner that has gone on cannot be drawn again."""
+    stop(tmp_path, "measuring flow", 1, guided)
+    path = min((tmp_path / POINTS_FOLDER).glob("*-train-*.zip"))
+    damage(path)
+    for _ in range(2):
+        assert run_arguments(["run", "--resume", str(tmp_path)]) == PackError.exit_code
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"{path}: damaged" in said
+        assert "delete this file to go on without its points" in said
+        assert f"`mlgen run --resume {tmp_path}` goes on" in said
+    path.unlink()
+    record, expected = resume(tmp_path).record, guided.result.record
+    assert record.n_events == expected.n_events
+    assert record.surrogate is not None
+    assert 0 < guided.n_training - record.surrogate.n_training <= N_TRAINED_ON // 4
+    assert record.cross_section_pb == pytest.approx(expected.cross_section_pb, rel=0.05)
+    assert not record.warnings
+
+
+def test_points_of_an_estimate_are_drawn_again_in_place_of_a_damaged_file(
+    guided: Watched, tmp_path: Path
+) -> None:
+    stop(tmp_path, "measuring flow", 1, guided)
+    damage(min((tmp_path / POINTS_FOLDER).glob("*-estimate_vegas-*.zip")))
+    check_goes_on(tmp_path, guided)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mlgen.campaign.archive import Archive, ArchiveKind, write_archive
+from mlgen.errors import PackError
 from mlgen.integration.exact_points import ExactPoints
 
 POINTS_FOLDER = "points"
@@ -48,15 +49,26 @@ class PointFiles:
         """All that is kept, by stage, then by number; up to a stage, if it is named.
 
         Raises:
-            PackError: a file is damaged.
+            PackError: a file is damaged. Its points are not drawn again, as the learner that drew them
+                has moved on; those of estimates are, before they are read.
         """
         for path in sorted(self.folder.glob("*.zip")):
             if not before or int(path.name.partition("-")[0]) < _rank(before):
-                yield Archive(path, _KIND).assemble(_assemble)
+                yield _read(path)
 
     def remove(self) -> None:
         """Nothing is left to learn."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read(path: Path) -> ExactPoints:
+    try:
+        return Archive(path, _KIND).assemble(_assemble)
+    except PackError as error:
+        raise PackError(
+            f"{error}; delete this file to go on without its points, with events that are as exact, or "
+            "run the card again into another folder for the same events"
+        ) from error
 
 
 def _assemble(archive: Archive) -> ExactPoints:

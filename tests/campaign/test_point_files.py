@@ -82,11 +82,16 @@ def test_nothing_is_there_to_begin_with_and_in_the_end(files: PointFiles) -> Non
     assert numbers(files) == []
 
 
-def test_a_damaged_file_is_named(files: PointFiles) -> None:
+def test_a_damaged_file_is_named_with_what_to_do(files: PointFiles) -> None:
     files.write("adapt", 0, points(1))
     path = files.folder / "0-adapt-000000.zip"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(PackError, match=r"0-adapt-000000\.zip: damaged"):
+    with pytest.raises(
+        PackError, match=r"0-adapt-000000\.zip: damaged.*; delete this file to go on"
+    ):
         numbers(files)
+    files.write("adapt", 1, points(2))
+    path.unlink()
+    assert numbers(files) == [2]
