@@ -37,6 +37,10 @@ class Conditional(ABC):
         """Those of a broad density whose components differ: (n_parameters,)."""
 
     @abstractmethod
+    def moved(self, parameters: Tensor, by: Tensor) -> Tensor:
+        """The parameters (n, n_parameters) with components moved, in turn, by each of (n, k)."""
+
+    @abstractmethod
     def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor | None = None) -> Tensor:
         """ln of the density at value (n,), below upper (n,), for parameters (n, n_parameters): (n,)."""
 
@@ -54,6 +58,10 @@ class Gaussians(Conditional):
         means = torch.linspace(-1.5, 1.5, self.n_components)
         width = torch.full_like(means, math.log(math.expm1(FIRST_STD)))
         return torch.cat([torch.zeros_like(means), means, width])
+
+    def moved(self, parameters: Tensor, by: Tensor) -> Tensor:
+        logits, mean, width = parameters.chunk(3, dim=-1)
+        return torch.cat([logits, mean + _in_turn(by, self.n_components), width], dim=-1)
 
     def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor | None = None) -> Tensor:
         log_share, mean, std = self._components(parameters)
@@ -101,6 +109,12 @@ class VonMises(Conditional):
         angle = 2 * math.pi * torch.arange(self.n_components) / self.n_components
         return torch.cat([torch.zeros_like(angle), angle.cos(), angle.sin()])
 
+    def moved(self, parameters: Tensor, by: Tensor) -> Tensor:
+        logits, a, b = parameters.chunk(3, dim=-1)
+        angle = _in_turn(by, self.n_components)
+        cos, sin = angle.cos(), angle.sin()
+        return torch.cat([logits, a * cos - b * sin, a * sin + b * cos], dim=-1)
+
     def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor | None = None) -> Tensor:
         log_share, a, b, kappa = self._components(parameters)
         exponent = a * value.cos()[:, None] + b * value.sin()[:, None] - kappa
@@ -144,6 +158,11 @@ def von_mises(kappa: Tensor, rng: torch.Generator) -> Tensor:
         angle[open_[accepted]] = (sign * f.clamp(-1, 1).acos())[accepted]
         open_ = open_[~accepted]
     return angle
+
+
+def _in_turn(by: Tensor, n_components: int) -> Tensor:
+    """(n, n_components) of (n, k): each of the k for every k-th component."""
+    return by[:, torch.arange(n_components) % by.shape[1]]
 
 
 def _pick(log_shares: Tensor, rng: torch.Generator) -> Tensor:

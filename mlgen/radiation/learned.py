@@ -133,7 +133,7 @@ def learn(
     representation = Representation.of(seen, pt_min)
     particles = representation.encode(seen)
     trained = [
-        train(particles, network, settings, seed + member, progress)
+        train(particles, network, settings, seed + member, progress, representation.scales)
         for member in range(settings.n_members)
     ]
     return Learning(

@@ -10,7 +10,7 @@ depends on those before. All likelihoods of an event take one pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,9 +20,22 @@ from torch.nn import functional as F
 from mlgen.errors import PackError
 from mlgen.radiation.conditionals import UNBOUNDED, Conditional, Gaussians, VonMises
 from mlgen.radiation.linear import VariationalLinear, linear
-from mlgen.radiation.representation import LOG_PT, N_COLUMNS, PHI, Particles
+from mlgen.radiation.past import (
+    N_BALANCE,
+    N_NEIGHBOUR,
+    Past,
+    balance,
+    centres,
+    directions,
+    neighbours,
+    transverse_sums,
+)
+from mlgen.radiation.representation import ETA, LOG_M2, LOG_PT, N_COLUMNS, PHI, Particles
 from mlgen.radiation.settings import NetworkSettings
 from mlgen.radiation.transformer import Transformer
+
+SCALES = (20.0, 2.5, 1.0, 2.5, 1.0)
+"""`Representation.scales` of a network that nobody trains."""
 
 
 class Terms(NamedTuple):
@@ -34,24 +47,46 @@ class Terms(NamedTuple):
     """(n, 1 + n_max), the logit of P_split after each particle; anything for filler."""
 
 
+class Neighbours(nn.Module):
+    """The sum over earlier jets of what each is to the next one, whatever their number and order."""
+
+    def __init__(self, n_channels: int, rng: torch.Generator, variational: bool) -> None:
+        super().__init__()
+        self.first = linear(N_NEIGHBOUR, n_channels, rng, variational=variational)
+        self.second = linear(n_channels, n_channels, rng, 0.5, variational)
+
+    def forward(self, seen: Tensor, is_jet: Tensor) -> Tensor:
+        """(n, n_channels) of `neighbours` (n, n_rows, N_NEIGHBOUR), of which is_jet (n, n_rows) count."""
+        hidden = F.silu(self.first(seen)).masked_fill(~is_jet[..., None], 0.0)
+        found: Tensor = self.second(hidden.sum(1))
+        return found
+
+
 class RadiationNetwork(nn.Module):
     """The two transformers. Single precision inside, columns of `Representation` outside."""
 
-    def __init__(self, settings: NetworkSettings, rng: torch.Generator) -> None:
+    scales: Tensor
+    """(5,), `Representation.scales`: with these, transverse momenta can be added."""
+
+    def __init__(
+        self, settings: NetworkSettings, rng: torch.Generator, scales: Sequence[float] = SCALES
+    ) -> None:
         """Start at random."""
         super().__init__()
         self.settings = settings
+        self.register_buffer("scales", torch.tensor(scales, dtype=torch.float32))
         n_channels = settings.n_channels
         size = (n_channels, settings.n_blocks, settings.n_heads)
         all_layers, last = settings.variational == "all", settings.variational != "none"
         # Inputs: azimuths as their cosine and sine.
         self.read_hard = linear(N_COLUMNS + 1, n_channels, rng, variational=all_layers)
-        self.read_jet = linear(N_COLUMNS + 1, n_channels, rng, variational=all_layers)
+        self.read_jet = linear(N_COLUMNS + 1 + N_BALANCE, n_channels, rng, variational=all_layers)
         self.particles = Transformer(*size, rng, all_layers)
         self.split = linear(n_channels, 1, rng, scale=0.1, variational=last)
         self.read_number = nn.ModuleList(
             linear(n_in, n_channels, rng, variational=all_layers) for n_in in (1, 1, 2, 1)
         )
+        self.near = nn.ModuleList(Neighbours(n_channels, rng, all_layers) for _ in (ETA, LOG_M2))
         self.numbers = Transformer(*size, rng, all_layers)
         self.conditionals: list[Conditional] = [
             (VonMises if column == PHI else Gaussians)(settings.n_components)
@@ -77,58 +112,75 @@ class RadiationNetwork(nn.Module):
     def forward(self, columns: Tensor, n_jets: Tensor) -> Terms:
         """The terms of the likelihood of columns (n, 1 + n_max, 4) with n_jets (n,)."""
         columns, n_max = columns.float(), columns.shape[1] - 1
-        context = self.particles(self.embed(columns))
+        context = self._contexts(columns, n_jets)
         split = self.split(context)[..., 0]
         is_jet = torch.arange(n_max, device=n_jets.device) < n_jets[:, None]
-        upper = columns[:, :-1, LOG_PT].clone()
-        upper[:, :1] = UNBOUNDED
-        found = self.log_kin(context[:, :-1][is_jet], columns[:, 1:][is_jet], upper[is_jet])
+        event, number = is_jet.nonzero(as_tuple=True)
+        past = Past(columns[event], number + 1)
+        found = self.log_kin(context[:, :-1][is_jet], columns[:, 1:][is_jet], past)
         log_kin = found.new_zeros(is_jet.shape).masked_scatter(is_jet, found)
         return Terms(log_kin, split)
 
+    def _contexts(self, columns: Tensor, n_jets: Tensor) -> Tensor:
+        """What the first transformer says at each particle, (n, 1 + n_max, n_channels); 0 for some filler."""
+        has_jets = n_jets > 0
+        alone = self.particles(self.embed(columns[~has_jets, :1]))
+        beside = self.particles(self.embed(columns[has_jets]))
+        found = beside.new_zeros(*columns.shape[:2], beside.shape[-1])
+        found[:, :1] = found[:, :1].index_put((~has_jets,), alone)
+        together: Tensor = found.index_put((has_jets,), beside)
+        return together
+
     def embed(self, columns: Tensor) -> Tensor:
-        """What the first transformer sees of particles (n, 1 + n_max, 4)."""
-        hard = self.embed_hard(columns[:, 0])[:, None]
-        return torch.cat([hard, self.embed_jet(columns[:, 1:])], dim=1)
+        """What the first transformer sees of particles (n, 1 + n_max, 4): (n, 1 + n_max, n_channels)."""
+        columns = columns.float()
+        hard = self.read_hard(_with_angles(columns[:, :1]))
+        sums = transverse_sums(columns, self.scales)[:, 1:]
+        jets = self.read_jet(torch.cat([_with_angles(columns[:, 1:]), balance(sums)], dim=-1))
+        return torch.cat([hard, jets], dim=1)
 
-    def embed_hard(self, columns: Tensor) -> Tensor:
-        """(n, n_channels) of hard objects (n, 4)."""
-        found: Tensor = self.read_hard(_with_angles(columns.float()))
-        return found
-
-    def embed_jet(self, columns: Tensor) -> Tensor:
-        """(..., n_channels) of jets (..., 4)."""
-        found: Tensor = self.read_jet(_with_angles(columns.float()))
-        return found
-
-    def embed_number(self, context: Tensor, column: int, value: Tensor | None) -> Tensor:
+    def embed_number(
+        self, context: Tensor, column: int, before: Sequence[Tensor], past: Past
+    ) -> Tensor:
         """What the second transformer sees before a column is drawn: (n, n_channels).
 
         Args:
             context: (n, n_channels), what the first one says of all particles before.
-            value: (n,), the column before this one; None for the first one.
+            before: (n,) each, the columns before this one.
         """
-        if value is None:
-            value = torch.zeros_like(context[:, 0])
+        value = before[-1] if before else torch.zeros_like(context[:, 0])
         seen = value.float()[:, None]
         seen = _with_angles(seen) if column == PHI + 1 else seen
         found: Tensor = context + self.read_number[column](seen)
+        if column >= ETA:
+            found = found + self.near[column - ETA](neighbours(past, before).float(), past.is_jet)
         return found
 
-    def log_kin(self, context: Tensor, columns: Tensor, upper: Tensor) -> Tensor:
-        """ln p_kin (n,) of jets (n, 4), given what was read before them (n, n_channels).
+    def mixture(self, column: int, hidden: Tensor, before: Sequence[Tensor], past: Past) -> Tensor:
+        """Parameters of the density of a column: (n, n_parameters).
+
+        Some components of the azimuth are around directions of others, some of eta around jets that are near.
 
         Args:
-            upper: (n,), what the first column stays below.
+            hidden: (n, n_channels), what the second transformer says.
         """
-        before = [None, *columns.unbind(-1)[:-1]]
-        rows = [self.embed_number(context, column, x) for column, x in enumerate(before)]
+        found: Tensor = self.mixtures[column](hidden)
+        if column == PHI:
+            found = self.conditionals[column].moved(found, directions(past, self.scales))
+        if column == ETA:
+            found = self.conditionals[column].moved(found, centres(past, before[PHI]))
+        return found
+
+    def log_kin(self, context: Tensor, columns: Tensor, past: Past) -> Tensor:
+        """ln p_kin (n,) of jets (n, 4), given what was read before them (n, n_channels)."""
+        drawn = columns.unbind(-1)
+        rows = [self.embed_number(context, k, drawn[:k], past) for k in range(N_COLUMNS)]
         hidden = self.numbers(torch.stack(rows, dim=1))
-        total = torch.zeros_like(upper)
+        total = torch.zeros_like(drawn[0])
         for column, conditional in enumerate(self.conditionals):
-            parameters = self.mixtures[column](hidden[:, column])
-            end = upper if column == LOG_PT else None
-            total = total + conditional.log_prob(parameters, columns[:, column], end)
+            parameters = self.mixture(column, hidden[:, column], drawn[:column], past)
+            end = upper_end(past) if column == LOG_PT else None
+            total = total + conditional.log_prob(parameters, drawn[column], end)
         return total
 
     def divergence(self) -> Tensor:
@@ -158,6 +210,11 @@ class RadiationNetwork(nn.Module):
                 raise PackError(f"tensor {name} = NaN or infinite: expected finite numbers")
         network.load_state_dict(dict(state))
         return network.eval()
+
+
+def upper_end(past: Past) -> Tensor:
+    """(n,), what the first column of the next jet stays below: that of the jet before."""
+    return torch.where(past.n_seen > 1, past.jet(past.n_seen - 1, LOG_PT), UNBOUNDED)
 
 
 def _with_angles(columns: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from mlgen.physics.kinematics import eta, mass_squared, phi, pt, rapidity
 from mlgen.radiation.jets import JetEvents, from_cylindrical, from_rapidity
 from mlgen.radiation.learned import LearnedRadiation
 from mlgen.radiation.model import RadiationNetwork
+from mlgen.radiation.past import Past
 from mlgen.radiation.records import HardEvents, with_jets
 from mlgen.radiation.representation import LOG_M2, N_COLUMNS, PHI, Particles
 from mlgen.radiation.sampling import sample
@@ -133,11 +134,12 @@ def with_masses(network: RadiationNetwork, given: Particles, rng: torch.Generato
     with torch.no_grad():
         for jet in range(1, columns.shape[1]):
             seen = columns.to(network.read_hard.weight.dtype)
-            context = network.particles(network.embed(seen[:, :jet]))[:, -1]
-            before = [None, *seen[:, jet, :LOG_M2].unbind(-1)]
-            rows = [network.embed_number(context, column, x) for column, x in enumerate(before)]
+            past = Past.all_of(seen[:, :jet])
+            context = network.particles(network.embed(past.columns))[:, -1]
+            known = seen[:, jet, :LOG_M2].unbind(-1)
+            rows = [network.embed_number(context, k, known[:k], past) for k in range(N_COLUMNS)]
             hidden = network.numbers(torch.stack(rows, dim=1))[:, LOG_M2]
-            parameters = network.mixtures[LOG_M2](hidden)
+            parameters = network.mixture(LOG_M2, hidden, known, past)
             columns[:, jet, LOG_M2] = network.conditionals[LOG_M2].sample(parameters, rng)
     return replace(given, columns=columns)
 

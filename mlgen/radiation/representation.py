@@ -92,6 +92,18 @@ class Representation:
     hard: Standard
     jets: Standard
 
+    @property
+    def scales(self) -> tuple[float, float, float, float, float]:
+        """pt_min in GeV, location and scale of ln pt of the hard object, and of ln(pt - pt_min) of jets."""
+        hard, jets = self.hard, self.jets
+        return (
+            self.pt_min,
+            hard.mean[LOG_PT],
+            hard.std[LOG_PT],
+            jets.mean[LOG_PT],
+            jets.std[LOG_PT],
+        )
+
     @classmethod
     def of(cls, events: JetEvents, pt_min: float) -> Self:
         """Standardised by the events that models are to learn from.

@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mlgen.radiation.conditionals import UNBOUNDED
-from mlgen.radiation.model import RadiationNetwork
+from mlgen.radiation.model import RadiationNetwork, upper_end
+from mlgen.radiation.past import Past
 from mlgen.radiation.representation import LOG_PT, N_COLUMNS, Particles
 from mlgen.radiation.transformer import Transformer
 
@@ -83,19 +83,19 @@ def sample(
     *earlier, row = network.embed(given.columns).unbind(1)
     for earlier_row in earlier:
         particles.read(earlier_row)
-    upper = columns[:, n_given, LOG_PT] if n_given else torch.full((n,), UNBOUNDED).double()
     alive = torch.arange(n)
     for count in range(n_given, max_jets):
         context = particles.read(row)
         splits = network.split(context)[:, 0].double().sigmoid()
         goes_on = torch.rand(len(alive), generator=rng, dtype=torch.float64) < splits
-        alive, context, upper = alive[goes_on], context[goes_on], upper[goes_on]
+        alive, context = alive[goes_on], context[goes_on]
         if len(alive) == 0:
             break
         particles.select(goes_on)
-        jets = sample_jet(network, context, upper, rng, reader)
-        columns[alive, 1 + count], n_jets[alive] = jets, count + 1
-        row, upper = network.embed_jet(jets), jets[:, LOG_PT]
+        past = Past.all_of(columns[alive, : 1 + count])
+        columns[alive, 1 + count] = sample_jet(network, context, past, rng, reader)
+        n_jets[alive] = count + 1
+        row = network.embed(columns[alive, : 2 + count])[:, -1]
     most = int(n_jets.max()) if n > 0 else n_given
     return replace(given, columns=columns[:, : 1 + most], n_jets=n_jets)
 
@@ -103,17 +103,16 @@ def sample(
 def sample_jet(
     network: RadiationNetwork,
     context: Tensor,
-    upper: Tensor,
+    past: Past,
     rng: torch.Generator,
     reader: ReaderFactory = CachedReader,
 ) -> Tensor:
-    """One jet (n, 4), float64, given what was read before (n, n_channels) and its largest first column (n,)."""
+    """One jet (n, 4), float64, given the particles before it and what was read of them (n, n_channels)."""
     numbers = reader(network.numbers)
     drawn: list[Tensor] = []
     for column, conditional in enumerate(network.conditionals):
-        before = drawn[-1] if drawn else None
-        hidden = numbers.read(network.embed_number(context, column, before))
-        parameters = network.mixtures[column](hidden)
-        end = upper if column == LOG_PT else None
+        hidden = numbers.read(network.embed_number(context, column, drawn, past))
+        parameters = network.mixture(column, hidden, drawn, past)
+        end = upper_end(past) if column == LOG_PT else None
         drawn.append(conditional.sample(parameters, rng, end))
     return torch.stack(drawn, dim=-1)

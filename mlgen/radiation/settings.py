@@ -17,7 +17,7 @@ class NetworkSettings:
     n_blocks: int = 3
     """Of each of the two."""
     n_heads: int = 4
-    n_components: int = 8
+    n_components: int = 12
     """Of the mixture that each number of a jet is drawn from."""
     variational: Literal["none", "last", "all"] = "none"
     """The layers whose weights are distributions."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from mlgen.core import Progress, random_stream
 from mlgen.errors import TrainingFailed
 from mlgen.radiation.linear import Linear, VariationalLinear
-from mlgen.radiation.model import RadiationNetwork
+from mlgen.radiation.model import SCALES, RadiationNetwork
 from mlgen.radiation.representation import Particles
 from mlgen.radiation.settings import NetworkSettings, TrainingSettings
 from mlgen.radiation.variants import Truncated, Variant, start_variant
@@ -54,11 +55,15 @@ def train(
     settings: TrainingSettings,
     seed: int,
     progress: Progress,
+    scales: Sequence[float] = SCALES,
 ) -> tuple[RadiationNetwork, TrainingRecord]:
     """Maximise the likelihood of events, of each its first `n_max` jets.
 
     AdamW (arXiv:1711.05101); the learning rate rises, then falls as a cosine to zero. What is kept is a
     running mean of the parameters, where other events have their largest likelihood.
+
+    Args:
+        scales: (5,), of the representation that the particles have.
 
     Raises:
         TrainingFailed: there are too few events, or the loss is not finite.
@@ -66,7 +71,7 @@ def train(
     started = time.process_time()
     variant = start_variant(settings.variant, settings.n_max)
     seen, validation = _split_off(first_jets(particles, settings.n_max), settings, seed)
-    network = RadiationNetwork(network_settings, random_stream(seed, "start radiation", 0))
+    network = RadiationNetwork(network_settings, random_stream(seed, "start radiation", 0), scales)
     steps = _Steps(network, settings)
     batches = _Batches(len(seen), settings.batch_size, random_stream(seed, "train radiation", 0))
     rng = random_stream(seed, "renew radiation", 0)

@@ -49,6 +49,8 @@ class Block(nn.Module):
         split = self.query_key_value(self.norm_attention(rows)).unflatten(
             -1, (3, self._n_heads, -1)
         )
+        if rows.shape[1] == 1:
+            return self._finish(rows, split[:, :, 2].flatten(-2))
         query, key, value = split.permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self._finish(rows, attended.transpose(1, 2).flatten(-2))
