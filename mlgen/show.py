@@ -26,6 +26,7 @@ from mlgen.physics.ufo import read_model
 if TYPE_CHECKING:
     from mlgen.campaign.merge import Merged
     from mlgen.events.check import CheckReport
+    from mlgen.radiation.closeness import Closeness
     from mlgen.radiation.control import ControlRecord
     from mlgen.radiation.spectra import Agreement
     from mlgen.surrogates.record import SurrogateRecord
@@ -216,6 +217,10 @@ def show_control(record: ControlRecord, folder: Path) -> str:
         (f"bins, {a.n_jets} jets{' or more' if a.and_more else ''}", _agreement(a))
         for a in record.agreements
     ]
+    rows += [
+        (f"{c.kind}, {c.n_jets} jets{' or more' if c.and_more else ''}", _closeness(c))
+        for c in record.closeness
+    ]
     rows.append(("multiplicities", f"up to {len(shares.truth.value) - 1} jets"))
     rows.append(("files", f"{folder}/"))
     rows += [("", f"  {path.name}") for path in sorted(folder.iterdir())]
@@ -223,9 +228,13 @@ def show_control(record: ControlRecord, folder: Path) -> str:
 
 
 def _agreement(found: Agreement) -> str:
+    return f"pull width {with_error(found.pull_width, found.pull_width_error)}"
+
+
+def _closeness(found: Closeness) -> str:
     return (
-        f"pull width {with_error(found.pull_width, found.pull_width_error)}, "
-        f"{found.n_close} of {found.n_precise} precise ones within 10 %"
+        f"{found.n_within} within 10 %, {found.n_open} open, {found.n_off} off "
+        f"({found.n_chance:.1f} by chance)"
     )
 
 

@@ -25,7 +25,7 @@ from mlgen.amplitudes.probe_points import measured_power, probe_points
 from mlgen.amplitudes.provider import AmplitudeRequest
 from mlgen.amplitudes.pyamplicol_artifacts import ArtifactCache, MatrixElement
 from mlgen.amplitudes.pyamplicol_generation import ALTERNATIVES
-from mlgen.amplitudes.pyamplicol_groups import CHUNK, FullColour, LeadingColour, PyamplicolGroup
+from mlgen.amplitudes.pyamplicol_groups import FullColour, LeadingColour, PyamplicolGroup
 from mlgen.amplitudes.pyamplicol_runtime import Array, ProcessRuntime, package_folder
 from mlgen.amplitudes.relabelling import Relabelling, canonical_relabelling
 from mlgen.core import AmplitudeValue, Progress, SubprocessGroup
@@ -209,12 +209,9 @@ class PyamplicolAmplitude:
         leading = self._leading_colour(group)
         if leading is None:
             return momenta.new_ones((len(momenta), 1))
-        index = helicity.cpu().numpy()
-        values = [
-            leading.values(chunk, index[n * CHUNK : (n + 1) * CHUNK])
-            for n, chunk in enumerate(self._groups[group].in_centre_of_mass(momenta))
-        ]
-        parts = _tensor(values, momenta, (len(leading.tags),))
+        at_rest = _joined(self._groups[group].in_centre_of_mass(momenta), momenta.shape[1:])
+        values = leading.values(at_rest, helicity.cpu().numpy())
+        parts = torch.from_numpy(values).to(momenta.device)
         return parts * self._scaling(alpha_s, group)[:, None]
 
     def check_helicities(self, group: int) -> None:

@@ -149,7 +149,11 @@ class LeadingColour:
         return values
 
     def _each_flow(self, momenta: Array, helicity: int | None) -> Array:
-        return self._runtime.by_flow(momenta, helicity)[:, self._kept]
+        parts = [
+            self._runtime.by_flow(momenta[start : start + CHUNK], helicity)[:, self._kept]
+            for start in range(0, len(momenta), CHUNK)
+        ]
+        return np.concatenate(parts)
 
 
 def _at_rest(momenta: Tensor) -> Tensor:

@@ -21,9 +21,10 @@ from mlgen.diagnostics.canvas import (
 )
 from mlgen.diagnostics.ticks import label_log_axis
 from mlgen.radiation.classifier_weights import ClassifierRecord, weight_edges
+from mlgen.radiation.closeness import PRECISE
 from mlgen.radiation.control import ControlRecord
 from mlgen.radiation.multiplicities import Compared, Scaling
-from mlgen.radiation.spectra import MIN_ENTRIES, PRECISE, Agreement, Estimates, Spectrum
+from mlgen.radiation.spectra import MIN_ENTRIES, Agreement, Estimates, Spectrum
 
 TRUTH, GENERATED = INK, SERIES[1]
 _POINTS: dict[str, Any] = {"fmt": "o", "markersize": 3, "linewidth": 1}

@@ -23,9 +23,10 @@ from mlgen.diagnostics.radiation_plots import (
 )
 from mlgen.diagnostics.rounding import with_error
 from mlgen.radiation.classifier_weights import QUANTILES, ClassifierRecord
+from mlgen.radiation.closeness import PRECISE, Closeness
 from mlgen.radiation.control import ControlRecord, multiplicity_name
 from mlgen.radiation.multiplicities import Compared
-from mlgen.radiation.spectra import PRECISE, Agreement, Spectrum
+from mlgen.radiation.spectra import Agreement, Spectrum
 
 WIDTH_GOAL = 0.3
 """A pull width further from 1 is marked."""
@@ -49,6 +50,8 @@ def render_radiation_report(record: ControlRecord) -> str:
         "classifiers": [_classifier_row(record, of) for of in record.classifiers],
         "classifier_figures": list(_classifier_figures(record)) if record.classifiers else [],
         "agreements": [_agreement_row(record, of) for of in record.agreements],
+        "closeness": [_closeness_row(of) for of in record.closeness],
+        "off_bins": list(_off_rows(record)),
         "agreement_figures": list(_agreement_figures(record)) if record.agreements else [],
         "sections": list(_sections(record)),
         "settings": _settings(record),
@@ -200,11 +203,33 @@ def _agreement_row(record: ControlRecord, of: Agreement) -> dict[str, Any]:
         "width": with_error(of.pull_width, of.pull_width_error) if of.n_bins else "",
         "is_wide": is_trained and off > WIDTH_GOAL + 2 * of.pull_width_error,
         "band_share": f"{100 * of.band_share:.0f}" if of.n_bins else "",
-        "n_precise": f"{of.n_precise:,}",
-        "n_close": f"{of.n_close:,}",
-        "is_far": of.n_far > 0,
-        "largest": f"{100 * of.largest_deviation:.1f}" if of.n_precise else "",
     }
+
+
+_KINDS = {"pt": "pt", "delta_r": "ΔR", "other": "other"}
+
+
+def _closeness_row(of: Closeness) -> dict[str, Any]:
+    return {
+        "name": multiplicity_name(of.n_jets, of.and_more),
+        "kind": _KINDS[of.kind],
+        "counts": [f"{n:,}" for n in (of.n_within, of.n_open)],
+        "n_off": f"{of.n_off:,}",
+        # More than chance has them, where that is few.
+        "is_off": of.n_off > of.n_chance + 3 * math.sqrt(of.n_chance + 0.1),
+        "chance": f"{of.n_chance:.1f}",
+    }
+
+
+def _off_rows(record: ControlRecord) -> Iterator[list[str]]:
+    for of in record.closeness:
+        for off in of.off:
+            yield [
+                multiplicity_name(of.n_jets, of.and_more),
+                off.observable.replace("delta_r", "ΔR"),
+                f"{off.low:.3g} to {off.high:.3g}",
+                f"{100 * off.deviation:+.0f} ± {100 * off.error:.0f}",
+            ]
 
 
 def _agreement_figures(record: ControlRecord) -> Iterator[PageFigure]:

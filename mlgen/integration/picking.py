@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import torch
@@ -55,8 +56,9 @@ class EventPicker:
             MatrixElementError: the helicities of a point do not sum to its |M|².
         """
         batches, indices = [], []
-        for channel in torch.unique(points.channel).tolist():
-            at = (points.channel == channel).nonzero()[:, 0]
+        first_alike = self._first_alike().to(points.channel.device)[points.channel]
+        for channel in torch.unique(first_alike).tolist():
+            at = (first_alike == channel).nonzero()[:, 0]
             mine = None if known is None else known.select(at)
             batches.append(self._of_channel(channel, points.select(at), weight[at], rng, mine))
             indices.append(at)
@@ -64,6 +66,19 @@ class EventPicker:
             n_variations = len(self.reweighting.variations)
             return _no_events(points.momenta.shape[1], n_variations, points.momenta.device)
         return EventBatch.concatenate(batches).select(torch.cat(indices).argsort())
+
+    def _first_alike(self) -> Tensor:
+        """For each channel the first of its group with its resonances, int64 (n_channels,).
+
+        Their points are completed together: matrix elements want many points at a time.
+        """
+        channels = self.integrand.phase_space.channels
+        kinds: dict[Hashable, int] = {}
+        firsts = [
+            kinds.setdefault((channel.group, channel.resonances), index)
+            for index, channel in enumerate(channels)
+        ]
+        return torch.tensor(firsts)
 
     def _of_channel(
         self,

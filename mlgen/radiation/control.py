@@ -21,6 +21,7 @@ from mlgen.radiation.classifier_weights import (
     WEIGHT_RANGE,
     ClassifierRecord,
 )
+from mlgen.radiation.closeness import Closeness, closeness
 from mlgen.radiation.jets import JetEvents
 from mlgen.radiation.multiplicities import Multiplicities, multiplicities
 from mlgen.radiation.representation import Representation
@@ -70,7 +71,7 @@ class ControlRecord:
     """All that `radiation_control.json` says."""
 
     schema: Literal["mlgen-radiation-control"] = "mlgen-radiation-control"
-    schema_version: int = 1
+    schema_version: int = 2
     process: str = ""
     """For people: where the true events are from."""
     settings: ControlSettings
@@ -84,6 +85,8 @@ class ControlRecord:
     """By multiplicity, where there are enough events."""
     agreements: tuple[Agreement, ...]
     """Likewise, of all spectra."""
+    closeness: tuple[Closeness, ...]
+    """Likewise, of each kind of spectra."""
     spectra: tuple[Spectrum, ...]
     binning: WeightBinning = field(default_factory=WeightBinning)
     notes: tuple[str, ...] = ()
@@ -119,6 +122,7 @@ def control(
     groups = list(_groups(truth, generated, settings.n_max))
     classifiers: list[ClassifierRecord] = []
     agreements: list[Agreement] = []
+    close: list[Closeness] = []
     every: list[Spectrum] = []
     with progress.step("comparing events", float(len(groups))) as advance:
         for group in groups:
@@ -128,6 +132,7 @@ def control(
             if found:
                 every += found
                 agreements.append(agreement(found, len(true), len(made)))
+                close += closeness(found)
             if min(len(true), len(made)) >= settings.classifier.min_events:
                 classifiers.append(_classified(true, made, group, representation, settings))
             advance(1.0, str(group))
@@ -140,6 +145,7 @@ def control(
         multiplicities=multiplicities(truth, generated),
         classifiers=tuple(classifiers),
         agreements=tuple(agreements),
+        closeness=tuple(close),
         spectra=tuple(every),
     )
 

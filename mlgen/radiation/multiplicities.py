@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mlgen.radiation.jets import JetEvents
-from mlgen.radiation.spectra import Estimates, GeneratedEvents, pulls, shares
+from mlgen.radiation.spectra import Estimates, GeneratedEvents, pulls, shares, spread
 
 MIN_COUNT = 20
 """True events, and effective generated ones, without which a multiplicity is left out."""
@@ -129,7 +129,7 @@ def _ratios(n_jets: Tensor, weight: Tensor, members: Tensor, n: int, and_more: b
     band: tuple[float, ...] = ()
     if members.shape[1] > 1:
         each = torch.stack([sums(column) for column in members.T])
-        band = tuple((each[:, 1:] / each[:, :-1]).std(0).tolist())
+        band = tuple(spread(each[:, 1:] / each[:, :-1]).tolist())
     return Estimates(
         value=tuple(ratio.tolist()), error=tuple(variance.clamp(min=0).sqrt().tolist()), band=band
     )

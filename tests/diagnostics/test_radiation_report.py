@@ -93,6 +93,9 @@ def test_the_page_has_the_numbers_of_the_record(html: str, record: ControlRecord
         assert row + with_error(of.auc, of.auc_error) in text
     for agreement in record.agreements:
         assert with_error(agreement.pull_width, agreement.pull_width_error) in text
+    for of_kind in record.closeness:
+        counts = f"{of_kind.n_within:,} {of_kind.n_open:,} {of_kind.n_off:,} {of_kind.n_chance:.1f}"
+        assert counts in text
     ratio = record.multiplicities.exclusive.truth
     for k in range(len(ratio.value)):
         assert f"{k + 1} / {k} {with_error(ratio.value[k], ratio.error[k])} " in text
@@ -132,7 +135,9 @@ def test_the_page_loads_nothing_and_decides_every_colour(html: str) -> None:
 
 
 def test_what_is_not_known_is_left_out(record: ControlRecord) -> None:
-    bare = replace(without_ensemble(record), classifiers=(), agreements=(), spectra=())
+    bare = replace(
+        without_ensemble(record), classifiers=(), agreements=(), closeness=(), spectra=()
+    )
     html = render_radiation_report(bare)
     text = text_of(html)
     assert "ensemble" not in text
@@ -145,11 +150,11 @@ def test_a_model_that_is_wrong_is_marked(html: str, record: ControlRecord) -> No
     assert '<span class="warning">' not in html
     record = replace(record, spectra=())
     bad = replace(record.classifiers[1], auc=0.7, auc_error=0.01)
-    far = replace(record.agreements[1], pull_width=3.0, n_far=0)
+    far = replace(record.agreements[1], pull_width=3.0)
     for changed in (
         replace(record, classifiers=(bad,)),
         replace(record, agreements=(far,)),
-        replace(record, agreements=(replace(record.agreements[1], n_far=4),)),
+        replace(record, closeness=(replace(record.closeness[1], n_off=9, n_chance=0.4),)),
     ):
         assert '<span class="warning">' in render_radiation_report(changed)
     # Beyond what it was trained for there is no goal.
