@@ -132,37 +132,6 @@ class Agreement:
     """The mean share of the predicted variance that is the ensemble's; the rest is statistical."""
 
 
-def pulls(self) -> tuple[float, ...]:
-    """(generated - truth) / error of each bin, statistical and predicted; NaN where there are few entries."""
-    return pulls(self.truth, self.generated, self.entries)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Agreement:
-    """The pulls of all bins of the spectra of one multiplicity."""
-
-    n_jets: int
-    and_more: bool
-    n_truth: int
-    n_generated: int
-    n_bins: int
-    """With enough entries for a pull."""
-    pull_width: float
-    """Root of the mean squared pull: 1 where predicted errors are what they are said to be."""
-    pull_width_error: float
-    """For independent bins; those of spectra of the same events are less than that."""
-    band_share: float
-    """The mean share of the predicted variance that is the ensemble's; the rest is statistical."""
-    n_precise: int
-    """Bins whose ratio is known to 5 %."""
-    n_close: int
-    """Of these, those within 10 %."""
-    n_far: int
-    """Of these, those beyond 10 % by more than two errors."""
-    largest_deviation: float
-    """Of a precise bin, from a ratio of 1."""
-
-
 def pulls(truth: Estimates, generated: Estimates, entries: Sequence[float]) -> tuple[float, ...]:
     """(generated - truth) / error; NaN where there are fewer entries than `MIN_ENTRIES`."""
     band = generated.band or (0.0,) * len(generated.value)
