@@ -15,6 +15,7 @@ from mlgen.campaign.radiation_file import (
     read_radiation,
     write_radiation,
 )
+from mlgen.campaign.radiation_members import MemberFile
 from mlgen.campaign.run_record import versions
 from mlgen.campaign.whole_files import checksum
 from mlgen.core import EventBatch, Progress, SampleInfo, Variation, random_stream
@@ -51,8 +52,11 @@ class RadiationOrder:
 def train_radiation(path: Path, order: RadiationOrder, progress: Progress) -> StoredRadiation:
     """Learn radiation, and write the model.
 
+    Networks of an ensemble that a stopped training of the same order has finished are not trained again.
+
     Raises:
-        PackError: the file of jets is damaged.
+        PackError: the file of jets, or of finished networks, is damaged.
+        CardError: these are of another order.
         MlgenError: its events cannot be learned from, or the model cannot be written.
         TrainingFailed: the loss is not finite.
     """
@@ -60,18 +64,32 @@ def train_radiation(path: Path, order: RadiationOrder, progress: Progress) -> St
         stored = read_jets(order.jets)
         events = events_of(stored, order.n_events)
         pt_min = stored.origin.jets.pt_min_gev
-        found = learn(events, pt_min, order.network, order.training, order.seed, progress)
+        training = _without_infinity(asdict(order.training))
+        jets_sha256 = checksum(order.jets)
+        members = MemberFile(
+            path,
+            order.network,
+            {
+                "network": asdict(order.network),
+                "training": training,
+                "seed": order.seed,
+                "n_events": len(events),
+                "jets": jets_sha256,
+            },
+        )
+        found = learn(events, pt_min, order.network, order.training, order.seed, progress, members)
         origin = RadiationOrigin(
-            training=_without_infinity(asdict(order.training)),
+            training=training,
             seed=order.seed,
             n_events=len(events),
             jets=asdict(stored.origin),
-            jets_sha256=checksum(order.jets),
+            jets_sha256=jets_sha256,
             cpu_s=sum(record.cpu_s for record in found.records),
             versions=versions(),
         )
         made = StoredRadiation(radiation=found.radiation, origin=origin)
         write_radiation(path, made, order.is_small)
+        members.remove()
     return made
 
 

@@ -113,6 +113,17 @@ class Learning:
     """Of each member."""
 
 
+class MemberStore:
+    """Where finished members are kept while others are learned: nowhere, unless a class below says otherwise."""
+
+    def load(self, number: int) -> tuple[RadiationNetwork, TrainingRecord] | None:
+        """A member that is finished already; None: it is not."""
+        return None
+
+    def save(self, number: int, network: RadiationNetwork, record: TrainingRecord) -> None:
+        """Keep a member; those before are kept already."""
+
+
 def learn(
     events: JetEvents,
     pt_min: float,
@@ -120,8 +131,12 @@ def learn(
     settings: TrainingSettings,
     seed: int,
     progress: Progress,
+    store: MemberStore | None = None,
 ) -> Learning:
     """Learn radiation from events whose jets have more than pt_min (GeV).
+
+    Args:
+        store: has what an interrupted learning of the same order has finished, and gets what this one does.
 
     Raises:
         MlgenError: see `check_jet_events`; there are too few events or jets.
@@ -132,10 +147,15 @@ def learn(
     seen = JetEvents(hard=events.hard, jets=events.jets[:, : settings.n_max], n_jets=n_jets)
     representation = Representation.of(seen, pt_min)
     particles = representation.encode(seen)
-    trained = [
-        train(particles, network, settings, seed + member, progress, representation.scales)
-        for member in range(settings.n_members)
-    ]
+    store = store or MemberStore()
+    trained: list[tuple[RadiationNetwork, TrainingRecord]] = []
+    for member in range(settings.n_members):
+        found = store.load(member)
+        if found is None:
+            scales = representation.scales
+            found = train(particles, network, settings, seed + member, progress, scales)
+            store.save(member, *found)
+        trained.append(found)
     return Learning(
         radiation=LearnedRadiation(
             representation=representation,
