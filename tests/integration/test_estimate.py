@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -80,11 +82,14 @@ def test_a_channel_without_points_or_with_one_point_has_no_infinite_error() -> N
     assert single.error < float("inf")
 
 
+@cache
+def toy_samples() -> list[ChannelSums]:
+    return [sample(peaks(), 1000, i) for i in range(400)]
+
+
 def toy_pulls(error_scale: float = 1.0, bias: float = 0.0) -> Tensor:
-    toy, pulls = peaks(), []
-    for i in range(400):
-        sums = sample(toy, 1000, i)
-        pulls.append((sums.mean + bias - toy.integral) / (sums.error * error_scale))
+    truth = peaks().integral
+    pulls = [(s.mean + bias - truth) / (s.error * error_scale) for s in toy_samples()]
     return torch.tensor(pulls, dtype=torch.float64)
 
 
@@ -108,11 +113,17 @@ def heavy_tail() -> Toy:
     return Toy(functions=(lambda r: r[:, 0] ** -0.45,), integrals=(1 / 0.55,), n_dim=1)
 
 
+@cache
+def experiments() -> list[list[ChannelSums]]:
+    """400 of 10 iterations of 100 points each."""
+    toy = heavy_tail()
+    return [[sample(toy, 100, 10 * first + i, (1.0,)) for i in range(10)] for first in range(400)]
+
+
 def combined(by: str) -> tuple[float, float]:
-    """The mean over 400 experiments, and its error, of 10 iterations of 100 points each."""
-    toy, results = heavy_tail(), []
-    for experiment in range(400):
-        iterations = [sample(toy, 100, 10 * experiment + i, (1.0,)) for i in range(10)]
+    """The mean over the experiments, and its error."""
+    results = []
+    for iterations in experiments():
         if by == "points":
             results.append(sum(iterations, ChannelSums.empty(1)).mean)
         else:
@@ -120,7 +131,7 @@ def combined(by: str) -> tuple[float, float]:
             weighted = sum(t * s.mean for t, s in zip(trust, iterations, strict=True))
             results.append(weighted / sum(trust))
     values = torch.tensor(results, dtype=torch.float64)
-    return float(values.mean()), float(values.std()) / 400**0.5
+    return float(values.mean()), float(values.std()) / len(values) ** 0.5
 
 
 def test_iterations_combined_by_points_are_unbiased_under_a_heavy_tail() -> None:

@@ -375,7 +375,7 @@ def test_weighted_events_are_the_points_inside_the_cuts_with_their_weights_in_pb
 
 
 def test_how_many_points_are_drawn_does_not_depend_on_what_they_weigh() -> None:
-    prepared = setup("pp_to_eej")
+    prepared = setup("ee_to_uug")
     # On average so many events as fill ten chunks: half of the samples would stop before others.
     efficiency = prepared.measured.eps_uw.value
     n_events = round(10 * 4096 * efficiency)
