@@ -147,7 +147,7 @@ def learn(
     seen = JetEvents(hard=events.hard, jets=events.jets[:, : settings.n_max], n_jets=n_jets)
     representation = Representation.of(seen, pt_min)
     particles = representation.encode(seen)
-    store = store or MemberStore()
+    store = MemberStore() if store is None else store
     trained: list[tuple[RadiationNetwork, TrainingRecord]] = []
     for member in range(settings.n_members):
         found = store.load(member)
