@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -53,11 +54,11 @@ def test_times_that_were_settled_take_the_place_of_measured_ones() -> None:
 
 @dataclass
 class Clock:
-    """Stands for the module `time`; moves where something says what it costs."""
+    """Stands for `time.perf_counter`; moves where something says what it costs."""
 
     now_s: float = 0.0
 
-    def perf_counter(self) -> float:
+    def __call__(self) -> float:
         return self.now_s
 
     def spend_us(self, us: float) -> None:
@@ -101,7 +102,7 @@ def test_prices_are_those_of_each_part_for_each_point_that_is_drawn(
     exact = Priced(integrand.amplitude, clock, 50.0)
     predicting = Priced(integrand.amplitude, clock, 3.0)
     priced = replace(integrand, amplitude=exact, cut=PricedCut(integrand.cut, clock, 2.0))
-    monkeypatch.setattr(surrogate_prices, "time", clock)
+    monkeypatch.setattr(time, "perf_counter", clock)
     monkeypatch.setattr(surrogate_prices, "untrained_surrogate", lambda *_: predicting)
     monkeypatch.setattr(surrogate_prices, "time_of_training", lambda *_: 11.0)
     card, model = made.process.card, made.process.picker.model
