@@ -34,12 +34,15 @@ def train_radiation_command(
     n_events: Annotated[
         int | None, typer.Option("-n", "--n-events", help="The first so many of the file. [all]")
     ] = None,
-    epochs: Annotated[float, typer.Option(help="How often each event is seen.")] = 12.0,
-    channels: Annotated[int, typer.Option(help="Width of the transformers.")] = 64,
-    blocks: Annotated[int, typer.Option(help="Blocks of each of the two transformers.")] = 3,
+    epochs: Annotated[
+        float | None,
+        typer.Option(help="How often each event is seen. [4 million over their number, 4 to 16]"),
+    ] = None,
+    channels: Annotated[int, typer.Option(help="Width of the transformers.")] = 48,
+    blocks: Annotated[int, typer.Option(help="Blocks of each of the two transformers.")] = 2,
     members: Annotated[
         int, typer.Option(help="Networks, whose scatter is an uncertainty of each event.")
-    ] = 1,
+    ] = 4,
     bayesian: Annotated[
         str, typer.Option(help="Layers whose weights are distributions: none, last or all.")
     ] = "none",
@@ -52,7 +55,8 @@ def train_radiation_command(
     """Learn jet radiation: how many jets follow a hard object, and where they go.
 
     An autoregressive transformer (arXiv:2412.12074) with an exact likelihood. `mlgen radiate` draws from
-    it, also more jets than it was trained on.
+    it, also more jets than it was trained on. If it was stopped, the same command goes on with the
+    network that was not finished.
 
     Example:
 

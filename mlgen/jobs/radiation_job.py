@@ -64,7 +64,8 @@ def train_radiation(path: Path, order: RadiationOrder, progress: Progress) -> St
         stored = read_jets(order.jets)
         events = events_of(stored, order.n_events)
         pt_min = stored.origin.jets.pt_min_gev
-        training = _without_infinity(asdict(order.training))
+        settings = replace(order.training, n_epochs=order.training.epochs(len(events)))
+        training = _without_infinity(asdict(settings))
         jets_sha256 = checksum(order.jets)
         members = MemberFile(
             path,
@@ -77,7 +78,7 @@ def train_radiation(path: Path, order: RadiationOrder, progress: Progress) -> St
                 "jets": jets_sha256,
             },
         )
-        found = learn(events, pt_min, order.network, order.training, order.seed, progress, members)
+        found = learn(events, pt_min, order.network, settings, order.seed, progress, members)
         origin = RadiationOrigin(
             training=training,
             seed=order.seed,

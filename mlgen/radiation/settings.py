@@ -8,6 +8,11 @@ from typing import Literal
 
 from mlgen.cut_cards import require
 
+USUAL_SEEN = 4e6
+"""Events that a training sees, the same ones several times, where nothing says how many."""
+USUAL_EPOCHS = (4.0, 16.0)
+"""Fewest and most."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkSettings:
@@ -38,8 +43,8 @@ class TrainingSettings:
     """How multiplicities beyond `n_max` are prepared for: a name in `VARIANTS`."""
     n_max: int = 3
     """Of each event so many jets are seen; where an event has more, none of what follows is."""
-    n_epochs: float = 12.0
-    """How often each event is seen."""
+    n_epochs: float | None = None
+    """How often each event is seen; None: `epochs`."""
     max_cpu_s: float = math.inf
     """A training ends within so many CPU-seconds; with this the result depends on the machine."""
     batch_size: int = 512
@@ -55,10 +60,17 @@ class TrainingSettings:
             value = getattr(self, key)
             require(value >= 1, f"radiation.{key}", value, "at least 1")
         for key in ("n_epochs", "learning_rate"):
-            value = getattr(self, key)
-            require(0 < value < math.inf, f"radiation.{key}", value, "a positive number")
+            number = getattr(self, key)
+            is_right = number is None or 0 < number < math.inf
+            require(is_right, f"radiation.{key}", number, "a positive number")
         limit, decay, share = self.max_cpu_s, self.weight_decay, self.validation_share
         require(limit > 0, "radiation.max_cpu_s", limit, "a positive number, or inf")
         require(0 <= decay < math.inf, "radiation.weight_decay", decay, "0 or more")
         wanted = "a share between 0 and 0.5"
         require(0 < share < 0.5, "radiation.validation_share", share, wanted)
+
+    def epochs(self, n_events: int) -> float:
+        """How often each of so many events is seen: few of them more often."""
+        if self.n_epochs is not None:
+            return self.n_epochs
+        return min(max(USUAL_SEEN / n_events, USUAL_EPOCHS[0]), USUAL_EPOCHS[1])

@@ -78,7 +78,7 @@ def train(
     best, losses = _Best(), list[float]()
     training, to_renew = seen, list(variant.renews_at)
     n_steps, done = 0, 0.0
-    total = max(1, round(settings.n_epochs * len(seen) / batches.size))
+    total = max(1, round(settings.epochs(len(particles)) * len(seen) / batches.size))
     with progress.step(f"training radiation ({settings.variant})", 1.0) as advance:
         while done < 1:
             if to_renew and done >= to_renew[0]:

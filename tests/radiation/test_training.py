@@ -133,3 +133,11 @@ def test_too_few_events_are_told() -> None:
 def test_settings_out_of_range_are_refused(key: str, value: float, expected: str) -> None:
     with pytest.raises(CardError, match=rf"radiation\.{key} = {value!r}: expected {expected}"):
         replace(TrainingSettings(), **{key: value})  # type: ignore[arg-type]  # of one type each
+
+
+@pytest.mark.parametrize(
+    ("n_events", "expected"), [(1000, 16.0), (500_000, 8.0), (1_000_000, 4.0), (10_000_000, 4.0)]
+)
+def test_few_events_are_seen_more_often(n_events: int, expected: float) -> None:
+    assert TrainingSettings().epochs(n_events) == expected
+    assert TrainingSettings(n_epochs=3).epochs(n_events) == 3
