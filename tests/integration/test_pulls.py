@@ -42,6 +42,7 @@ EVERY_OPTION = (
     "run.n_estimate=20_000",
     "vegas.n_points=3000",
     "vegas.n_iterations=4",
+    "flow.n_blocks=2",
     "flow.n_steps=48",
     "flow.reuse=8",
     "flow.patience=1",
