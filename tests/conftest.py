@@ -26,6 +26,8 @@ LONG = (
     "test_dropped_run.py",
     "radiation/test_training.py",
     "integration/test_two_stage.py",
+    "test_resume.py",
+    "test_radiate_run.py",
 )
 """Files that take longest: begun last, one of them would keep a single process at work in the end."""
 
