@@ -26,13 +26,13 @@ class SurrogateCard:
     n_members: int = 4
     """Networks of an ensemble, components of a mixture."""
     n_steps: int = 12_000
-    """Optimizer steps."""
+    """Optimizer steps; in a run, fewer where the events that are asked for are not worth as many."""
     max_cpu_s: float = math.inf
     """A training ends within so many CPU-seconds; with this the result depends on the machine."""
     batch_size: int = 512
     batch_growth: float = 1.0
     """The last batches are so many times larger than the first ones."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 8e-3
     boost: float = 2.0
     """How much more often badly described points are used in the second half of the training."""
     validation_share: float = 0.02
@@ -42,8 +42,8 @@ class SurrogateCard:
 
     max_points: int = 400_000
     """At most so many of the points whose matrix element was computed while samplers were adapted, trained and measured are learned from: the last ones."""
-    guides_flow: Literal["auto", "always", "never"] = "auto"
-    """Whether the flow is trained on a surrogate that was learned before, with the exact matrix element at some of the points; `auto`: where that is expected to take less time."""
+    guides: Literal["auto", "always", "never"] = "auto"
+    """Whether VEGAS, after its first rounds, and the flow learn from a surrogate, with the exact matrix element where that is unsure and at some of the other points; `auto`: where that is expected to take less time."""
     helicities: Literal["auto", "all", "drawn"] = "auto"
     """What the exact |M|² of a chosen point is computed from: all helicities, or a few that are drawn from shares which were learned; `auto`: what is cheaper by measurement. The events are exact either way."""
 

@@ -139,7 +139,7 @@ OTHERS = {
     "surrogate.n_hidden": 64,
     "surrogate.validation_share": 0.1,
     "surrogate.calibration_share": 0.1,
-    "surrogate.guides_flow": "never",
+    "surrogate.guides": "never",
     "surrogate.helicities": "drawn",
     "run.overweight_budget": 0.25,
     "run.surrogate": "auto",

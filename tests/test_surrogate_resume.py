@@ -34,7 +34,7 @@ FLOW = (
     "flow.n_steps=64",
     "surrogate.n_hidden=32",
     "surrogate.n_steps=400",
-    "surrogate.guides_flow=always",
+    "surrogate.guides=always",
 )
 N_TRAINED_ON = 4 * 2048
 """Points of four rounds."""
@@ -83,7 +83,7 @@ def guided(tmp_path_factory: pytest.TempPathFactory) -> Watched:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     """The same, with a flow that was trained on the exact matrix element."""
     folder = tmp_path_factory.mktemp("alone") / "out"
-    return Watched(folder, *FLOW, "surrogate.guides_flow=never")
+    return Watched(folder, *FLOW, "surrogate.guides=never")
 
 
 def stop(folder: Path, title: str, n: int, whole: Watched, *overrides: str) -> None:
@@ -151,7 +151,7 @@ def test_a_guide_that_cannot_be_trained_leaves_the_exact_matrix_element(tmp_path
     (warning,) = whole.result.record.warnings
     assert warning.startswith("surrogate: ")
     assert warning.endswith(
-        "points of a group: expected at least 2043; the exact matrix element is trained on instead"
+        "points of a group: expected at least 2043; samplers learn from the exact matrix element instead"
     )
     # Points of the flow are there when the run goes on: they do not make a guide all at once.
     stop(tmp_path / "out", "training the flow", 3, whole, *few)

@@ -22,6 +22,7 @@ from mlgen.core import EventBatch, PhaseSpacePoints
 from mlgen.events.check import check_file
 from mlgen.integration import learned_surrogate, stand_in
 from mlgen.integration.exact_points import samples_of
+from mlgen.integration.learned_surrogate import N_PROBED as N_PROBED_FIRST
 from mlgen.integration.second_step import ExactSquared
 from mlgen.integration.surrogate_prices import N_PROBED
 from mlgen.integration.two_stage import SurrogateIntegrand
@@ -206,7 +207,8 @@ def test_matrix_elements_for_the_surrogate_are_counted(
     found = with_it.record.surrogate
     assert found is not None
     for_it = for_learning[0] - for_learning[1]
-    assert found.n_survivors + 1000 < for_it < found.n_survivors + N_PROBED + 256 + 500
+    n_probed = 2 * (N_PROBED + 256) + N_PROBED_FIRST
+    assert found.n_survivors + 1000 < for_it < found.n_survivors + n_probed + 500
 
 
 def test_show_says_how_good_a_surrogate_is(

@@ -23,7 +23,7 @@ from mlgen.errors import PackError
 from mlgen.integration.exact_points import ExactPoints
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.learned_surrogate import GUIDE
-from mlgen.integration.learner import Learner, LearnerState
+from mlgen.integration.learner import Learner, LearnerState, Round
 from mlgen.integration.trust import EXACT_SHARE
 
 CHECKPOINT_FILE = "checkpoint.zip"
@@ -182,8 +182,8 @@ class RunCheckpoint:
         if self._points is not None and (points := ExactPoints.of(evaluation)) is not None:
             self._points.write(stage, index, points)
 
-    def kept(self, before: str = "") -> Iterator[ExactPoints]:
-        """All points that were kept, in the order of their stages; up to one of these, if it is named.
+    def kept(self, before: Round | None = None) -> Iterator[ExactPoints]:
+        """All points that were kept, in the order of their stages; up to a round, if it is given.
 
         Raises:
             PackError: a file is damaged.

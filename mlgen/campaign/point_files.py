@@ -13,6 +13,7 @@ from pathlib import Path
 from mlgen.campaign.archive import Archive, ArchiveKind, write_archive
 from mlgen.errors import PackError
 from mlgen.integration.exact_points import ExactPoints
+from mlgen.integration.learner import Round
 
 POINTS_FOLDER = "points"
 
@@ -45,15 +46,15 @@ class PointFiles:
         name = f"{_rank(stage)}-{stage.replace(' ', '_')}-{index:06}.zip"
         write_archive(self.folder / name, _KIND, {}, {"points": columns})
 
-    def read(self, before: str = "") -> Iterator[ExactPoints]:
-        """All that is kept, by stage, then by number; up to a stage, if it is named.
+    def read(self, before: Round | None = None) -> Iterator[ExactPoints]:
+        """All that is kept, by stage, then by number; up to a round, if it is given.
 
         Raises:
             PackError: a file is damaged. Its points are not drawn again, as the learner that drew them
                 has moved on; those of estimates are, before they are read.
         """
         for path in sorted(self.folder.glob("*.zip")):
-            if not before or int(path.name.partition("-")[0]) < _rank(before):
+            if before is None or _place(path) < (_rank(before[0]), before[1]):
                 yield _read(path)
 
     def remove(self) -> None:
@@ -73,6 +74,12 @@ def _read(path: Path) -> ExactPoints:
 
 def _assemble(archive: Archive) -> ExactPoints:
     return ExactPoints(**archive.tensors("points"))
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """The rank of its stage, and its number."""
+    parts = path.stem.split("-")
+    return int(parts[0]), int(parts[-1])
 
 
 def _rank(stage: str) -> int:

@@ -113,6 +113,11 @@ class GridLearner(Learner):
         return max(self._n_points_of_round(), 2 * MIN_POINTS * int(self._matters.sum()))
 
     @property
+    def n_points_left(self) -> int:
+        """How many points the rounds to come want, if they are like the next one."""
+        return self.n_points * (self._card.n_iterations - self._n_rounds)
+
+    @property
     def proposal(self) -> Proposal:
         at_least = self._matters * MIN_POINTS / self.n_points
         fractions = _shares(self._spread, at_least, self._is_drawn)

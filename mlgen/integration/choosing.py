@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from mlgen.integration.candidates import Candidate, Expectation, Goal
 
-CAUTIOUS_HALF = 2000.0
+CAUTIOUS_HALF = 800.0
 """Steps that halve ln(1 / eps_uw), before anything is known."""
 
 MARGIN = 0.8

@@ -16,7 +16,7 @@ from mlgen.errors import MatrixElementError
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.picking import pick_helicity
 from mlgen.integration.second_step import DrawnHelicities
-from mlgen.integration.surrogate_prices import seconds_of
+from mlgen.integration.timing import seconds_of
 from mlgen.physics.model import Model
 from mlgen.surrogates.helicity_shares import HelicityShares, seconds_to_train, start_shares
 

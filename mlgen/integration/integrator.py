@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from mlgen.cards import SamplingCard
 from mlgen.core import Evaluation, Integrand, random_stream
 from mlgen.errors import TrainingFailed
 from mlgen.integration.adapt import GridLearner
-from mlgen.integration.aids import NOT_WORTH_MEASURING_S, Aids, Guidance
+from mlgen.integration.aids import NOT_WORTH_MEASURING_S, Aids
 from mlgen.integration.candidates import (
     Candidate,
     Goal,
@@ -20,11 +20,13 @@ from mlgen.integration.candidates import (
     TrainingCurve,
     drift,
 )
-from mlgen.integration.choosing import MARGIN, AsAsked, Costs, Policy, TooLittle, WherePays
+from mlgen.integration.choosing import AsAsked, Costs, Policy, TooLittle, WherePays
+from mlgen.integration.guiding import GUIDED_FROM, Guiding
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.learner import teach
 from mlgen.integration.measure import estimate
-from mlgen.integration.proposal import Proposal, draw
+from mlgen.integration.proposal import Proposal, draw, draw_channels
+from mlgen.integration.timing import seconds_of
 from mlgen.integration.training import SamplerLearner, loss_of
 from mlgen.samplers.module import SamplerModule
 from mlgen.samplers.registry import start_sampler
@@ -34,7 +36,11 @@ VEGAS = "vegas"
 USUAL_ESTIMATE = 131_072
 """Fresh points for a goal without a number of points, where the card leaves that open."""
 LEAST_ESTIMATE, MOST_ESTIMATE = 65_536, 262_144
-"""With fewer, w_max and the errors are not known well enough."""
+"""With fewer, w_max and the errors are not known well enough. The least is enough where a surrogate is
+expected to make the events, which is measured by points of its own."""
+
+N_TIMED = 4
+"""How often that is done whose time is measured: the first time compiles, allocates and fills caches."""
 
 N_JUDGED = 16_384
 """Points by which samplers are compared: whether one has drifted, and which is cheaper."""
@@ -71,7 +77,7 @@ class _Integrator:
         self._curve: TrainingCurve | None = None
         self._dropped: tuple[int, ...] = ()
         self._judged: dict[str, Candidate] = {}
-        self._guidance: Guidance | None = None
+        self._guiding = Guiding(card, aids)
         self._warnings: list[str] = []
 
     def run(self, goal: Goal) -> Integration:
@@ -83,7 +89,10 @@ class _Integrator:
             sampler = aids.start or start_sampler(name, adapted.grid, card, rng)
             self._let_learn_weights(sampler)
         if not card.run.n_estimate:
-            self._run = replace(card.run, n_estimate=_n_estimate(adapted.n_points_to_goal))
+            found = self._guiding.found
+            is_last = found is None or not found.makes_events
+            n_estimate = _n_estimate(adapted.n_points_to_goal) if is_last else LEAST_ESTIMATE
+            self._run = replace(card.run, n_estimate=n_estimate)
         vegas = self._measured(VEGAS, adapted.grid, adapted.fractions)
         policy = self._policy(name, goal, vegas, sampler, adapted.n_points_to_goal)
         learned, warning = self._learned(name, sampler, vegas, policy, goal)
@@ -95,7 +104,7 @@ class _Integrator:
             candidates=(vegas,) if learned is None else (vegas, learned),
             chosen=chosen,
             reason=reason,
-            n_calls=self._n_calls,
+            n_calls=self._n_calls + self._guiding.n_calls,
             expected=policy.expected,
             warnings=(*self._warnings, *([warning] if warning else [])),
             curve=self._curve,
@@ -117,7 +126,13 @@ class _Integrator:
         learner = GridLearner(
             integrand.n_channels, integrand.n_dim, self._card.vegas, goal, run.overweight_budget
         )
+        if self._guiding.can_guide(integrand):
+            self._adapt(learner, GUIDED_FROM)
+            self._guiding.consider(integrand, learner)
+            # What fails now is tried again with more points.
+            self._guiding.learn(integrand, before=(learner.purpose, GUIDED_FROM))
         self._adapt(learner)
+        self._n_calls += learner.n_calls
         if not isinstance(integrand, ProcessIntegrand):
             return learner
         self._dropped = integrand.small_channels(learner.integrals)
@@ -126,12 +141,17 @@ class _Integrator:
         self._integrand = integrand.without(self._dropped)
         fewer = learner.without(self._dropped)
         self._adapt(fewer)
+        self._n_calls += fewer.n_calls
         return fewer
 
-    def _adapt(self, learner: GridLearner) -> None:
-        aids = self._aids
-        teach(learner, self._integrand, self._run.seed, aids.progress, aids.checkpoints)
-        self._n_calls += learner.n_calls
+    def _adapt(self, learner: GridLearner, n_rounds: int | None = None) -> None:
+        """Up to so many rounds; None: all of them."""
+
+        def is_wanted() -> bool:
+            return n_rounds is None or learner.n_rounds < n_rounds
+
+        aids, integrand = self._aids, self._guiding.guided(self._integrand)
+        teach(learner, integrand, self._run.seed, aids.progress, aids.checkpoints, is_wanted)
 
     def _policy(
         self,
@@ -143,8 +163,6 @@ class _Integrator:
     ) -> Policy:
         n_steps = self._card.flow.n_steps
         if self._card.run.sampler != "auto":
-            if name != VEGAS:
-                self._find_guidance(vegas.proposal)
             return AsAsked(0 if name == VEGAS else n_steps)
         if n_points_to_goal is None:
             seconds = goal.takes(self._judge(vegas, goal))
@@ -152,11 +170,11 @@ class _Integrator:
             seconds = 1e-6 * n_points_to_goal * vegas.measured.us_per_point
         if seconds <= NOT_WORTH_MEASURING_S:
             return TooLittle(goal, seconds, VEGAS)
-        self._find_guidance(vegas.proposal)
         judged = self._judge(vegas, goal)
         with self._aids.clock.step("train"):
-            costs = self._costs(sampler, vegas.proposal)
-        return WherePays(self._helped(goal, judged), judged, name, costs, n_steps)
+            costs = self._costs(sampler, vegas)
+        helped = self._guiding.helped(goal, vegas.measured.us_per_point)
+        return WherePays(helped, judged, name, costs, n_steps)
 
     def _learned(
         self,
@@ -219,40 +237,6 @@ class _Integrator:
             self._judged[candidate.name] = replace(candidate, measured=measured)
         return self._judged[candidate.name]
 
-    def _find_guidance(self, proposal: Proposal) -> None:
-        """Whether training is to be guided by a surrogate."""
-        aids, flow = self._aids, self._card.flow
-        if aids.guide is None or not isinstance(self._integrand, ProcessIntegrand):
-            return
-        n_points = flow.n_steps * flow.batch_size / flow.reuse
-        with aids.clock.step("surrogate"):
-            found = aids.guide.guidance(self._integrand, proposal, n_points, aids)
-        self._guidance, n_calls = found
-        self._n_calls += n_calls
-
-    def _helped(self, goal: Goal, vegas: Candidate) -> Goal:
-        """The goal with a surrogate, where that is asked for, or expected to reach it sooner."""
-        found = self._guidance
-        if found is None or goal.amount is None:
-            return goal
-        fixed_s = 1e-6 * goal.amount * found.us_per_survivor
-        helped = replace(goal, saved_us_per_point=found.saved_us_per_point, fixed_s=fixed_s)
-        pays = helped.takes(vegas) + found.learning_s < MARGIN * goal.takes(vegas)
-        return helped if self._card.run.surrogate == "always" or pays else goal
-
-    def _to_train_on(self) -> Integrand[Evaluation]:
-        """The integrand, or a cheaper one that guides the training."""
-        guide, integrand = self._aids.guide, self._integrand
-        is_guided = self._guidance is not None and self._guidance.trains
-        if not is_guided or guide is None or not isinstance(integrand, ProcessIntegrand):
-            return integrand
-        try:
-            with self._aids.clock.step("surrogate"):
-                return guide.guided(integrand, self._aids)
-        except TrainingFailed as failure:
-            self._warnings.append(f"{failure}; the exact matrix element is trained on instead")
-            return integrand
-
     def _teach(self, learner: SamplerLearner, policy: Policy) -> None:
         def is_wanted() -> bool:
             if learner.n_rounds == 0:
@@ -261,7 +245,10 @@ class _Integrator:
             return policy.goes_on(n_done, n_seen, learner.efficiencies[-1])
 
         aids, seed = self._aids, self._card.run.seed
-        teach(learner, self._to_train_on(), seed, aids.progress, aids.checkpoints, is_wanted)
+        if warning := self._guiding.learn(self._integrand, before=(learner.purpose, 0)):
+            self._warnings.append(warning)
+        integrand = self._guiding.guided(self._integrand)
+        teach(learner, integrand, seed, aids.progress, aids.checkpoints, is_wanted)
 
     def _measured(self, name: str, sampler: SamplerModule, fractions: Tensor) -> Candidate:
         proposal = Proposal(sampler=sampler, fractions=fractions)
@@ -275,35 +262,38 @@ class _Integrator:
         measured = replace(measured, us_per_point=us_per_point)
         return Candidate(name=name, sampler=sampler, proposal=proposal, measured=measured)
 
-    def _costs(self, sampler: SamplerModule, proposal: Proposal) -> Costs:
-        """What points and optimizer steps cost, from a few that change nothing."""
-        flow = self._card.flow
-        rng = random_stream(self._card.run.seed, "probe", 0)
-        drawing = replace(proposal, sampler=sampler)
-        # The first of each compiles, allocates and fills caches.
-        _, evaluation = draw(self._integrand, drawing, 256, rng)
+    def _costs(self, sampler: SamplerModule, vegas: Candidate) -> Costs:
+        """What points and optimizer steps cost, from a few that change nothing.
+
+        A point costs what it costs with VEGAS, and what it takes longer to draw.
+        """
+        flow, proposal = self._card.flow, vegas.proposal
+        rng = random_stream(self._run.seed, "probe", 0)
+        channel = draw_channels(proposal.fractions, 2 * flow.batch_size, rng)
+        drawing_s = []
+        for drawn in (vegas.sampler, sampler):
+            with torch.no_grad():
+                spent = [seconds_of(partial(drawn.sample, channel, rng)) for _ in range(N_TIMED)]
+            drawing_s.append(min(spent[1:]))
+        longer_us = 1e6 * (drawing_s[1] - drawing_s[0]) / len(channel)
+        us_per_point = max(vegas.measured.us_per_point + longer_us, 0.0)
+        batch, evaluation = draw(self._integrand, proposal, flow.batch_size, rng)
         self._n_calls += evaluation.n_calls
-        started = time.perf_counter()
-        batch, evaluation = draw(self._integrand, drawing, 2 * flow.batch_size, rng)
-        s_per_point = (time.perf_counter() - started) / len(batch)
-        self._n_calls += evaluation.n_calls
-        part = batch.select(torch.arange(flow.batch_size, device=batch.channel.device))
-        spent = []
-        for _ in range(4):
-            started = time.perf_counter()
-            loss = loss_of(sampler, part, flow.renyi_order, proposal.fractions)
+
+        def gradient() -> None:
+            loss = loss_of(sampler, batch, flow.renyi_order, proposal.fractions)
             torch.autograd.grad(loss, list(sampler.parameters()), allow_unused=True)
-            spent.append(time.perf_counter() - started)
-        drawn_s, estimate_s = s_per_point, self._run.n_estimate * s_per_point
-        if self._guidance is not None and self._guidance.trains:
-            drawn_s = max(s_per_point - 1e-6 * self._guidance.saved_us_in_training, 0.0)
-            estimate_s += self._guidance.learning_s
-        drawn = flow.batch_size / flow.reuse * drawn_s
+
+        spent = [seconds_of(gradient) for _ in range(N_TIMED)]
+        saved_us = self._guiding.saved_in_training(vegas.measured.us_per_point)
+        drawn_s = 1e-6 * max(us_per_point - saved_us, 0.0)
         settle = self._aids.checkpoints.settle
         return Costs(
-            us_per_point=settle("costs.us_per_point", 1e6 * s_per_point),
-            s_per_step=settle("costs.s_per_step", min(spent[1:]) + drawn),
-            estimate_s=settle("costs.estimate_s", estimate_s),
+            us_per_point=settle("costs.us_per_point", us_per_point),
+            s_per_step=settle(
+                "costs.s_per_step", min(spent[1:]) + flow.batch_size / flow.reuse * drawn_s
+            ),
+            estimate_s=settle("costs.estimate_s", 1e-6 * self._run.n_estimate * us_per_point),
         )
 
 

@@ -83,6 +83,10 @@ class Learner(ABC):
         """Go on from a stored state, in a learner that was made in the same way."""
 
 
+Round = tuple[str, int]
+"""A stage, and the index of a batch of it."""
+
+
 class Checkpoints(Protocol):
     """Where learners are stored while they learn."""
 
@@ -101,8 +105,8 @@ class Checkpoints(Protocol):
     def keep(self, stage: str, index: int, evaluation: Evaluation) -> None:
         """Keep a batch of points for a surrogate to learn from, if there is to be one."""
 
-    def kept(self, before: str = "") -> Iterator[ExactPoints]:
-        """All points that were kept, in the order of their stages; up to one of these, if it is named."""
+    def kept(self, before: Round | None = None) -> Iterator[ExactPoints]:
+        """All points that were kept, in the order of their stages; up to a round, if it is given."""
 
 
 class NoCheckpoints:
@@ -123,7 +127,7 @@ class NoCheckpoints:
     def keep(self, stage: str, index: int, evaluation: Evaluation) -> None:
         return None
 
-    def kept(self, before: str = "") -> Iterator[ExactPoints]:
+    def kept(self, before: Round | None = None) -> Iterator[ExactPoints]:
         return iter(())
 
 
@@ -140,13 +144,15 @@ def teach(
 ) -> None:
     """Draw points and hand them over until the learner is done, or no longer wanted.
 
+    A learner that has learned nothing yet goes on from what was stored of it.
+
     Args:
         is_wanted: asked after each round.
 
     Raises:
         GenerationError: no point passed the cuts, or what the learner says.
     """
-    if (state := checkpoints.load(learner.purpose)) is not None:
+    if learner.n_rounds == 0 and (state := checkpoints.load(learner.purpose)) is not None:
         learner.restore(state)
         learner.n_calls = state.n_calls
     with progress.step(learner.title, 1.0) as advance:

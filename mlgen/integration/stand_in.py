@@ -11,7 +11,13 @@ from mlgen.integration.aids import NOT_WORTH_MEASURING_S, Aids
 from mlgen.integration.candidates import MAX_PULL, Candidate, Expectation
 from mlgen.integration.helicity_choice import HelicityChoice
 from mlgen.integration.integrand import ProcessIntegrand
-from mlgen.integration.learned_surrogate import USUAL_EPS_2, learned_surrogate
+from mlgen.integration.integrator import USUAL_ESTIMATE
+from mlgen.integration.learned_surrogate import (
+    MARGIN,
+    USUAL_EPS_2,
+    learned_surrogate,
+    steps_for,
+)
 from mlgen.integration.surrogate_prices import Prices
 from mlgen.integration.trust import Trust
 from mlgen.integration.two_stage import SurrogateIntegrand
@@ -19,8 +25,6 @@ from mlgen.integration.two_stage_estimate import TwoStageEstimate, estimate_two_
 from mlgen.physics.model import Model
 from mlgen.surrogates.surrogate import Surrogate
 
-MARGIN = 0.8
-"""A surrogate must be expected to leave less than this part of the time that events take without one."""
 CEILING = 2.0
 """The largest s_max, in units of the w_max of the exact weights."""
 N_SURVIVORS = 20_000
@@ -115,8 +119,9 @@ class _Choice:
     def _measured(self, prices: Prices) -> StandIn:
         aids, run = self._aids, self._card.run
         with aids.clock.step("surrogate"):
+            settings = replace(self._card.surrogate, n_steps=self._n_steps(prices))
             surrogate, n_points = learned_surrogate(
-                self._integrand, self._card, self._model, aids, "surrogate"
+                self._integrand, settings, run, self._model, aids, "surrogate"
             )
             with_all = SurrogateIntegrand(
                 integrand=self._integrand, surrogate=surrogate, trust=Trust()
@@ -157,7 +162,7 @@ class _Choice:
         measured = estimate_two_stage(
             integrand,
             chosen.proposal,
-            replace(self._card.run, n_estimate=len(chosen.measured.weights)),
+            replace(self._card.run, n_estimate=self._n_estimate),
             f"{chosen.name} with a {purpose}",
             aids.progress,
             N_SURVIVORS,
@@ -182,20 +187,34 @@ class _Choice:
             f"{theirs.mean:.5g} ± {theirs.error:.2g} pb"
         )
 
-    def _expectations(self, prices: Prices) -> tuple[Expectation, Expectation]:
-        run, measured = self._card.run, self._chosen.measured
+    @property
+    def _n_estimate(self) -> int:
+        """Points that measure s_max: they are cheap."""
+        return self._card.run.n_estimate or max(USUAL_ESTIMATE, len(self._chosen.measured.weights))
+
+    def _goal_s(self, prices: Prices) -> float:
+        """What the events are expected to take with a surrogate."""
         us_per_point = prices.us_per_point + prices.us_per_prediction
-        us_per_event = us_per_point / measured.kept + prices.us_per_call / USUAL_EPS_2
-        n_measuring = 2 * len(measured.weights)
+        us_per_event = (
+            us_per_point / self._chosen.measured.kept + prices.us_per_survivor / USUAL_EPS_2
+        )
+        return 1e-6 * self._card.run.n_events * us_per_event
+
+    def _n_steps(self, prices: Prices) -> int:
+        return steps_for(self._goal_s(prices), self._card.surrogate.n_steps, prices.training_s)
+
+    def _expectations(self, prices: Prices) -> tuple[Expectation, Expectation]:
+        us_per_point = prices.us_per_point + prices.us_per_prediction
+        n_measuring, n_steps = 2 * self._n_estimate, self._n_steps(prices)
         measuring_s = 1e-6 * (n_measuring * us_per_point + N_SURVIVORS * prices.us_per_call)
         name = self._chosen.name
         return (
             Expectation(sampler=name, n_steps=0, training_s=0.0, goal_s=self._without_s),
             Expectation(
                 sampler=f"{name} with a surrogate",
-                n_steps=self._card.surrogate.n_steps,
-                training_s=prices.training_s + measuring_s,
-                goal_s=1e-6 * run.n_events * us_per_event,
+                n_steps=n_steps,
+                training_s=prices.training_s * n_steps / self._card.surrogate.n_steps + measuring_s,
+                goal_s=self._goal_s(prices),
             ),
         )
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Self
 
 import torch
 
 from mlgen.cards import Card
-from mlgen.core import PhaseSpacePoints, random_stream
+from mlgen.core import OneHelicity, PhaseSpacePoints, random_stream
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.proposal import Proposal, draw
+from mlgen.integration.timing import seconds_of
 from mlgen.physics.model import Model
 from mlgen.surrogates.surrogate import time_of_training, untrained_surrogate
 
-N_PROBED = 4096
+N_PROBED = 2048
 """Points."""
 
 
@@ -34,11 +35,19 @@ class Prices:
     """Of the points that are inside the cuts."""
     training_s: float
     """Seconds, of all groups."""
+    us_per_drawn: float | None = None
+    """Of one helicity configuration of a point inside the cuts; None where all are computed."""
 
     @property
     def us_per_call(self) -> float:
         """Of the exact |M|² of a point inside the cuts."""
         return self.us_per_squared / self.share_inside
+
+    @property
+    def us_per_survivor(self) -> float:
+        """Of what the second step computes, where that is cheapest."""
+        drawn = self.us_per_drawn
+        return self.us_per_call if drawn is None else min(self.us_per_call, drawn)
 
     @property
     def cost_ratio(self) -> float:
@@ -72,18 +81,33 @@ class Prices:
             us_per_prediction=per_point * spent_predicting,
             share_inside=max(len(inside), 1) / N_PROBED,
             training_s=training_s,
+            us_per_drawn=_us_per_drawn(integrand, inside, card),
         )
         return prices, len(inside) + len(each)
 
     def settled(self, settle: Callable[[str, float], float], purpose: str) -> Self:
         """The prices that were settled on before for this purpose, where they were."""
-        names = ("us_per_point", "us_per_squared", "us_per_prediction", "training_s")
-        values = {name: settle(f"{purpose}.{name}", getattr(self, name)) for name in names}
+        measured = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {
+            name: settle(f"{purpose}.{name}", value)
+            for name, value in measured.items()
+            if value is not None
+        }
         return replace(self, **values)
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Wall-clock seconds that something takes, once."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def _us_per_drawn(
+    integrand: ProcessIntegrand, points: PhaseSpacePoints, card: Card
+) -> float | None:
+    """Of one configuration of a point; None where all are computed."""
+    amplitude = integrand.amplitude
+    if card.surrogate.helicities == "all" or not isinstance(amplitude, OneHelicity):
+        return None
+    total_s = 0.0
+    for group, at in integrand.by_group(points.channel):
+        momenta, n_helicities = points.momenta[at], len(amplitude.helicities(group))
+        helicity = torch.arange(len(at), device=at.device) % n_helicities
+        alpha_s = integrand.alpha_s(momenta, group)
+        work = partial(amplitude.helicity_value, momenta, alpha_s, helicity, group)
+        total_s += seconds_of(work)
+    return 1e6 * total_s / max(len(points), 1)

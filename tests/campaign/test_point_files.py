@@ -10,6 +10,7 @@ from mlgen.errors import PackError
 from mlgen.integration.adapt import GridLearner
 from mlgen.integration.exact_points import ExactPoints
 from mlgen.integration.integrator import VEGAS
+from mlgen.integration.learner import Round
 from mlgen.integration.training import SamplerLearner
 
 ORDER = (
@@ -38,7 +39,7 @@ def files(tmp_path: Path) -> PointFiles:
     return PointFiles(tmp_path / POINTS_FOLDER)
 
 
-def numbers(files: PointFiles, before: str = "") -> list[int]:
+def numbers(files: PointFiles, before: Round | None = None) -> list[int]:
     return [int(part.channel[0]) for part in files.read(before)]
 
 
@@ -55,11 +56,12 @@ def test_points_are_read_by_stage_whenever_they_were_written(files: PointFiles) 
     assert numbers(files) == list(range(8))
 
 
-def test_what_came_before_a_stage_is_read_alone(files: PointFiles) -> None:
+def test_what_came_before_a_round_is_read_alone(files: PointFiles) -> None:
     for number, (stage, index) in enumerate(ORDER):
         files.write(stage, index, points(number))
-    assert numbers(files, before="train") == [0, 1, 2, 3, 4]
-    assert numbers(files, before="adapt") == []
+    for number, place in enumerate(ORDER[:7]):
+        assert numbers(files, before=place) == list(range(number))
+    assert numbers(files, before=("adapt", 0)) == []
 
 
 def test_stages_are_those_of_the_learners() -> None:
