@@ -81,7 +81,9 @@ def _headline(record: ControlRecord) -> Iterator[tuple[str, str, str]]:
                 f"({100 * furthest.value:+.1f} ± {100 * furthest.error:.1f})%",
                 f"off true at {furthest.n_jets + 1} / {furthest.n_jets}",
             )
-    widths = [of for of in record.agreements if record.is_trained(of.n_jets, of.and_more)]
+    widths = [
+        of for of in record.agreements if record.is_trained(of.n_jets, of.and_more) and of.n_jets > 0
+    ]
     if widths:
         worst_width = max(widths, key=lambda of: abs(of.pull_width - 1))
         name = multiplicity_name(worst_width.n_jets, worst_width.and_more)
@@ -194,7 +196,8 @@ def _classifier_figures(record: ControlRecord) -> Iterator[PageFigure]:
 
 def _agreement_row(record: ControlRecord, of: Agreement) -> dict[str, Any]:
     off = abs(of.pull_width - 1)
-    is_trained = record.is_trained(of.n_jets, of.and_more)
+    # Hard objects are those of the true events: without jets all but a few are the same.
+    is_trained = record.is_trained(of.n_jets, of.and_more) and of.n_jets > 0
     return {
         "name": multiplicity_name(of.n_jets, of.and_more),
         "n_truth": f"{of.n_truth:,}",
