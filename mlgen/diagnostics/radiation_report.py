@@ -82,7 +82,9 @@ def _headline(record: ControlRecord) -> Iterator[tuple[str, str, str]]:
                 f"off true at {furthest.n_jets + 1} / {furthest.n_jets}",
             )
     widths = [
-        of for of in record.agreements if record.is_trained(of.n_jets, of.and_more) and of.n_jets > 0
+        of
+        for of in record.agreements
+        if record.is_trained(of.n_jets, of.and_more) and of.n_jets > 0
     ]
     if widths:
         worst_width = max(widths, key=lambda of: abs(of.pull_width - 1))
