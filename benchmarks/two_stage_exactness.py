@@ -3,8 +3,9 @@
     python benchmarks/two_stage_exactness.py [--repeats 50] [--chunks 4] [--json FILE]
 
 p p > e+ e- j with a grid: in each repeat independent samples, made in one stage and in two with surrogates
-of several qualities, and 30 distributions of each pair by chi-squared. The last surrogate is bad and
-believed: without a second step. For each there are the lowest of 30 p-values of chi-squared summed over
+of several qualities, and 30 distributions of each pair by chi-squared. For one of them the second step draws a
+helicity of each point, from shares of an untrained network. The last surrogate is bad and believed: without
+a second step. For each there are the lowest of 30 p-values of chi-squared summed over
 the repeats, and of chi-squared of all repeats as one sample, in which a bias would add up; the share of
 the 30 p-values of each repeat that are below 1 %; and mean and width of the pulls of the cross section.
 """
@@ -28,16 +29,19 @@ from benchmarks.distorted import Distorted, ErrorOf, corner, far_off, humble_cor
 from benchmarks.distributions import Comparison, Legs, Spectra, compare, legs_of_events, observables
 from mlgen.build import Process, build
 from mlgen.card_files import find_card, read_card
-from mlgen.core import EventBatch
+from mlgen.core import EventBatch, OneHelicity
 from mlgen.diagnostics.progress import SilentProgress
 from mlgen.integration.adapt import adapt_grid
 from mlgen.integration.generate import EventSource, Totals
+from mlgen.integration.helicity_prices import configurations
 from mlgen.integration.measure import Estimate, estimate
 from mlgen.integration.proposal import Proposal
+from mlgen.integration.second_step import DrawnHelicities
 from mlgen.integration.trust import Trust
 from mlgen.integration.two_stage import SurrogateIntegrand, TwoStageSource
 from mlgen.integration.two_stage_estimate import TwoStageEstimate, estimate_two_stage
 from mlgen.physics.kinematics import eta
+from mlgen.surrogates.helicity_shares import HelicityShares, start_shares
 
 CARD = ("pp_to_eej", ("matrix_element.provider=closed_form",))
 N_BINS = 24
@@ -48,6 +52,7 @@ QUALITIES: dict[str, tuple[ErrorOf, Trust]] = {
     "factor 3 in a corner, not asked": (humble_corner, Trust(max_relative_std=0.5)),
     "factor 6 anywhere": (far_off, Trust()),
 }
+DRAWN = "3 %, one helicity drawn"
 CONTROL = "factor 3 in a corner, believed"
 
 
@@ -122,6 +127,16 @@ class TwoStages:
         )
 
 
+def unlearned_helicities(base: Sampled) -> DrawnHelicities:
+    """Draws from shares that nothing was learned of."""
+    integrand, amplitude = base.process.integrand, base.process.integrand.amplitude
+    if not isinstance(amplitude, OneHelicity):
+        raise TypeError(f"{amplitude}: expected a matrix element of single helicities")
+    groups, model = integrand.groups, base.process.picker.model
+    shares = HelicityShares(start_shares(groups, model, configurations(integrand, amplitude), 1))
+    return DrawnHelicities(amplitude=amplitude, shares=shares)
+
+
 def surrogates(base: Sampled) -> dict[str, TwoStages]:
     exact = base.process.integrand
     found = {}
@@ -132,6 +147,11 @@ def surrogates(base: Sampled) -> dict[str, TwoStages]:
             integrand, base.proposal, base.process.card.run, name, SilentProgress()
         )
         found[name] = TwoStages(integrand=integrand, measured=measured)
+    drawn = replace(found["3 %"].integrand, second=unlearned_helicities(base))
+    measured = estimate_two_stage(
+        drawn, base.proposal, base.process.card.run, DRAWN, SilentProgress()
+    )
+    found[DRAWN] = TwoStages(integrand=drawn, measured=measured)
     bad = found["factor 3 in a corner"]
     believed = replace(exact, amplitude=bad.integrand.surrogate)
     found[CONTROL] = replace(bad, integrand=replace(bad.integrand, integrand=believed))
