@@ -21,7 +21,11 @@ from mlgen.integration.learned_surrogate import (
 from mlgen.integration.surrogate_prices import Prices
 from mlgen.integration.trust import Trust
 from mlgen.integration.two_stage import SurrogateIntegrand
-from mlgen.integration.two_stage_estimate import TwoStageEstimate, estimate_two_stage
+from mlgen.integration.two_stage_estimate import (
+    MOST_POINTS,
+    TwoStageEstimate,
+    estimate_two_stage,
+)
 from mlgen.physics.model import Model
 from mlgen.surrogates.surrogate import Surrogate
 
@@ -205,7 +209,9 @@ class _Choice:
 
     def _expectations(self, prices: Prices) -> tuple[Expectation, Expectation]:
         us_per_point = prices.us_per_point + prices.us_per_prediction
-        n_measuring, n_steps = 2 * self._n_estimate, self._n_steps(prices)
+        n_estimate, n_steps = self._n_estimate, self._n_steps(prices)
+        n_correcting = min(MOST_POINTS * n_estimate, N_SURVIVORS / self._chosen.measured.kept)
+        n_measuring = n_estimate + n_correcting
         measuring_s = 1e-6 * (n_measuring * us_per_point + N_SURVIVORS * prices.us_per_call)
         name = self._chosen.name
         return (

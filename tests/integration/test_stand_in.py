@@ -45,8 +45,8 @@ CHEAP = Prices(
 )
 US_PER_EVENT = 10.0 / KEPT + 120.0 / 0.6
 """With CHEAP: points are 4 + 6, calls 96 / 0.8, of survivors a share of 0.6 become events."""
-BEFORE_S = 90.0 + 1e-6 * (2 * N_MEASURED * 10.0 + 20_000 * 120.0)
-"""Training, two estimates of as many points as the sampler's, and the survivors of one."""
+BEFORE_S = 90.0 + 1e-6 * ((N_MEASURED + 20_000 / KEPT) * 10.0 + 20_000 * 120.0)
+"""Training, as many points as measured the sampler, those that 20,000 survivors are left of, and the latter."""
 
 
 def a_sum(mean: float, error: float, n: int = N_MEASURED) -> ChannelSums:
@@ -137,7 +137,7 @@ def test_what_is_expected_is_training_measuring_and_events(
     assert (without.n_steps, with_it.n_steps) == (0, N_STEPS)
     assert without.training_s == 0
     assert without.goal_s == pytest.approx(without_s(n_events))
-    assert with_it.training_s == pytest.approx(90.0 + 1.0 + 2.4)
+    assert with_it.training_s == pytest.approx(90.0 + 0.5 + 2.0 + 2.4)
     assert with_it.goal_s == pytest.approx(1e-6 * n_events * (10.0 / 0.1 + 96.0 / 0.8 / 0.6))
     assert with_it.total_s == pytest.approx(with_s(n_events))
     assert found.n_calls == 77
