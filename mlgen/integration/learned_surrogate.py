@@ -51,7 +51,7 @@ def learned_surrogate(
 ) -> tuple[Surrogate, int]:
     """The surrogate that the points kept so far teach, and how many it learned from; trained once.
 
-    One that samplers learned from serves, where it was trained as long.
+    One that samplers learned from serves, where it was trained as long, of all groups.
 
     Args:
         purpose: under which it is stored.
@@ -60,12 +60,13 @@ def learned_surrogate(
     Raises:
         TrainingFailed: there are too few points, or a loss is not finite.
     """
-    state, guide = (aids.checkpoints.load(name) for name in (purpose, GUIDE))
-    if state is None and guide is not None and guide.numbers["n_steps"] >= settings.n_steps:
-        state = guide
-    if state is not None:
-        surrogate = restore_surrogate(integrand.groups, model, settings, state.tensors)
-        return surrogate, int(state.numbers["n_points"])
+    for name in (purpose, GUIDE):
+        if (state := aids.checkpoints.load(name)) is None:
+            continue
+        found = restore_surrogate(integrand.groups, model, settings, state.tensors)
+        serves = state.numbers["n_steps"] >= settings.n_steps and None not in found.of_groups
+        if name == purpose or serves:
+            return found, int(state.numbers["n_points"])
     samples = samples_of(aids.checkpoints.kept(before), integrand, settings.max_points)
     surrogate, _ = train_surrogate(
         samples, integrand.groups, model, settings, run.seed, aids.progress
