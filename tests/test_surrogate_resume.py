@@ -135,7 +135,9 @@ def test_a_guided_flow_makes_the_events_of_its_process(guided: Watched, alone: W
 def test_guiding_learns_from_what_came_before_the_flow_and_the_events_from_all(
     guided: Watched,
 ) -> None:
-    assert guided.seen.index(LEARNING) < guided.seen.index("training the flow")
+    learned_at = guided.seen.index(LEARNING)
+    assert "adapting VEGAS" in guided.seen[learned_at:], "the rounds to come are guided"
+    assert learned_at < guided.seen.index("training the flow")
     assert guided.seen[guided.seen.index("training the flow") :].count(LEARNING) > 0
 
 
