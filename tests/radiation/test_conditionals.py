@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from mlgen.radiation import conditionals
 from mlgen.radiation.conditionals import Conditional, Gaussians, VonMises, von_mises
 from tests.laws import check_frequencies
 
@@ -112,6 +113,29 @@ def test_samples_do_not_follow_another_density() -> None:
     shares[3] *= 1.15
     with pytest.raises(AssertionError, match="chi2"):
         check_frequencies(counts, shares)
+
+
+def off_after_learning(n_steps: int = 400) -> float:
+    """How far a mixture is off, in relation, that learns a normal density of azimuths within two deviations."""
+    mixture, spread = VonMises(12), 0.5
+    parameters = mixture.first_parameters().double().requires_grad_()
+    x = grid(VON_MISES, None, 360)
+    truth = (-0.5 * (x / spread).square()).softmax(0)
+    steps = torch.optim.Adam([parameters], lr=0.05)
+    for _ in range(n_steps):
+        steps.zero_grad()
+        log_prob = mixture.log_prob(parameters.expand(len(x), -1), x)
+        (-truth @ log_prob).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        steps.step()
+    learned = mixture.log_prob(parameters.detach().expand(len(x), -1), x).softmax(0)
+    return float((learned / truth - 1)[x.abs() < 2 * spread].abs().max())
+
+
+def test_components_learn_a_shape_that_none_of_them_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert off_after_learning() < 0.035
+    # Components that begin as wide as half the circle become one.
+    monkeypatch.setattr(conditionals, "NEIGHBOURS_APART", 2 * math.pi / 12)
+    assert off_after_learning() > 0.06
 
 
 @pytest.mark.parametrize("kappa", [1e-7, 1e-3, 0.5, 30.0, 1e6])
