@@ -5,7 +5,7 @@
 
 For each seed other events are drawn and learned from, of each the first n_max jets. Then events of the truth of each
 multiplicity are weighted by what each member says over the true density: the shares of bins of equal content
-of all observables, true and learned, differ by d, which is compared with the predicted error, `spread`, and the
+of all observables, true and learned, differ by d, which is compared with the predicted error, `shared_spread`, and the
 statistical one, which is small since both are of the same events. `rms` and `68 %` are the width of d over
 the error, by its square and by where 68 % lie; 1 is right. `band` is the predicted relative error of a bin,
 in the median, `P(n)` what is learned of the probability of n jets over the exact one, with its predicted error.
@@ -32,7 +32,7 @@ from mlgen.radiation.learned import LearnedRadiation, learn
 from mlgen.radiation.observables import jet_observables
 from mlgen.radiation.oracle import AnalyticShower
 from mlgen.radiation.settings import NetworkSettings, TrainingSettings
-from mlgen.radiation.spectra import ONE_SIGMA, spread
+from mlgen.radiation.spectra import ONE_SIGMA, shared_spread, spread
 
 SHOWER = AnalyticShower()
 BEYOND = 3
@@ -119,7 +119,7 @@ def compare(members: Tensor, is_in: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     learned, true = weight @ is_in / weight.sum(), is_in.mean(0)
     # What one event adds to the difference of the two ratios.
     moved = weight[:, None] * (is_in - learned) / weight.sum() - (is_in - true) / len(is_in)
-    return learned - true, spread(each), moved.square().sum(0).sqrt()
+    return learned - true, shared_spread(each), moved.square().sum(0).sqrt()
 
 
 def learn_seed(seed: int, options: argparse.Namespace) -> tuple[LearnedRadiation, float]:

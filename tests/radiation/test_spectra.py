@@ -17,6 +17,7 @@ from mlgen.radiation.spectra import (
     Estimates,
     GeneratedEvents,
     agreement,
+    shared_spread,
     shares,
     spectra,
     spread,
@@ -142,6 +143,42 @@ def test_the_error_of_a_mean_of_members_covers_however_few_they_are(n_members: i
     assert abs(float(inside) - ONE_SIGMA) < 0.006
     alone = (members.mean(0).abs() < members.std(0)).double().mean()
     assert float(alone) < ONE_SIGMA - 0.03
+
+
+@pytest.mark.parametrize("unlike", [1.0, 2.0])
+def test_bins_of_one_spectrum_know_their_errors_better_together(unlike: float) -> None:
+    """Errors of bins are those of counts, times up to `unlike` or down to its inverse."""
+    rng = torch.Generator().manual_seed(7)
+    n_spectra, n_bins, n_members = 2000, 20, 4
+    factor = torch.logspace(-1, 1, n_bins, base=unlike, dtype=torch.float64)
+    shares = torch.logspace(-1, 1, n_bins, dtype=torch.float64)[
+        torch.randperm(n_bins, generator=rng)
+    ]
+    shares = shares / shares.sum()
+    error = 0.05 * factor * (shares / n_bins).sqrt()
+    noise = torch.randn(n_spectra, 1 + n_members, n_bins, generator=rng, dtype=torch.float64)
+    alone, together = [], []
+    for events_say, *each in (shares + error * noise).unbind(0):
+        members = torch.stack(each) + events_say - shares
+        off = members.mean(0) - shares
+        alone.append(off / spread(members))
+        together.append(off / shared_spread(members))
+    width = torch.cat(together).square().mean().sqrt()
+    assert abs(float(width) - 1) < 0.1
+    inside = (torch.cat(together).abs() < 1).double().mean()
+    # Bins that are better than the others are said to be worse.
+    assert -0.03 < float(inside) - ONE_SIGMA < 0.1
+    # Student's t of three degrees of freedom has a root mean square of 1.73, its 68 % are within 1.20.
+    assert float(torch.cat(alone).square().mean().sqrt()) > 1.35
+
+
+def test_a_bin_without_any_event_has_no_error_and_members_alike_have_none() -> None:
+    members = torch.tensor([[0.4, 0.6, 0.0], [0.5, 0.5, 0.0]], dtype=torch.float64)
+    found = shared_spread(members)
+    assert float(found[2]) == 0
+    assert bool((found[:2] > 0).all())
+    assert not bool(shared_spread(members[:1].expand(3, -1)).any())
+    assert not bool(shared_spread(torch.zeros(3, 2, dtype=torch.float64)).any())
 
 
 def test_the_two_patterns_of_scaling_are_recognised() -> None:
