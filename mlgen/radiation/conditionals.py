@@ -110,7 +110,7 @@ class VonMises(Conditional):
 
     def first_parameters(self) -> Tensor:
         angle = 2 * math.pi * torch.arange(self.n_components) / self.n_components
-        kappa = (NEIGHBOURS_APART * self.n_components / (2 * math.pi)) ** 2
+        kappa = max(1.0, (NEIGHBOURS_APART * self.n_components / (2 * math.pi)) ** 2)
         return torch.cat([torch.zeros_like(angle), kappa * angle.cos(), kappa * angle.sin()])
 
     def moved(self, parameters: Tensor, by: Tensor) -> Tensor:
