@@ -31,6 +31,8 @@ class Guidance:
     """Whether samplers are to learn from a surrogate."""
     makes_events: bool
     """Whether one is asked for, or expected to pay, when events are made."""
+    gain: float
+    """How many times faster the events are expected to come with it, once it is learned."""
     us_per_survivor: float
     """Wall-clock microseconds that an event costs beside its points."""
 

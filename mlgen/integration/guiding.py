@@ -15,6 +15,8 @@ from mlgen.integration.learner import Round
 
 GUIDED_FROM = 2
 """Rounds of the grid's adaptation that are exact, for a surrogate to learn from."""
+CLEAR_GAIN = 3.0
+"""With a larger factor expected, there is hardly a doubt that a surrogate will make the events."""
 
 
 class Guiding:
@@ -73,6 +75,12 @@ class Guiding:
         if self._amplitude is None or not isinstance(integrand, ProcessIntegrand):
             return integrand
         return replace(integrand, amplitude=self._amplitude)
+
+    @property
+    def replaces_exact_points(self) -> bool:
+        """Whether a surrogate will make the events in all likelihood."""
+        found = self.found
+        return found is not None and found.makes_events and found.gain > CLEAR_GAIN
 
     def helped(self, goal: Goal, us_per_point: float) -> Goal:
         """The goal with a surrogate, where one is expected to make the events.

@@ -36,8 +36,8 @@ VEGAS = "vegas"
 USUAL_ESTIMATE = 131_072
 """Fresh points for a goal without a number of points, where the card leaves that open."""
 LEAST_ESTIMATE, MOST_ESTIMATE = 65_536, 262_144
-"""With fewer, w_max and the errors are not known well enough. The least is enough where a surrogate is
-expected to make the events, which is measured by points of its own."""
+"""With fewer, w_max and the errors are not known well enough. The least is enough where a surrogate will
+make the events in all likelihood: it is measured by points of its own."""
 
 N_TIMED = 4
 """How often that is done whose time is measured: the first time compiles, allocates and fills caches."""
@@ -89,9 +89,9 @@ class _Integrator:
             sampler = aids.start or start_sampler(name, adapted.grid, card, rng)
             self._let_learn_weights(sampler)
         if not card.run.n_estimate:
-            found = self._guiding.found
-            is_last = found is None or not found.makes_events
-            n_estimate = _n_estimate(adapted.n_points_to_goal) if is_last else LEAST_ESTIMATE
+            n_estimate = _n_estimate(adapted.n_points_to_goal)
+            if self._guiding.replaces_exact_points:
+                n_estimate = LEAST_ESTIMATE
             self._run = replace(card.run, n_estimate=n_estimate)
         vegas = self._measured(VEGAS, adapted.grid, adapted.fractions)
         policy = self._policy(name, goal, vegas, sampler, adapted.n_points_to_goal)

@@ -132,6 +132,7 @@ class SurrogateGuide:
             saved_us_in_training=in_training,
             guides=wanted == "always" or (wanted == "auto" and pays),
             makes_events=is_asked or goal_s + learning_s < MARGIN * without_s,
+            gain=without_s / max(goal_s, 1e-9),
             us_per_survivor=survivor_us,
         )
         return found, n_probed + n_calls
