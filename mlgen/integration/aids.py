@@ -14,6 +14,11 @@ from mlgen.samplers.module import SamplerModule
 NOT_WORTH_MEASURING_S = 20.0
 """Nothing is trained for a goal that is reached in this time without."""
 
+CLEAR_GAIN = 3.0
+"""Where a surrogate is expected to make events so many times faster, there is hardly a doubt that it will be
+used: it is counted on when samplers are chosen. With less it may be refused in the end, where a better
+sampler would have paid."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guidance:
@@ -30,7 +35,7 @@ class Guidance:
     guides: bool
     """Whether samplers are to learn from a surrogate."""
     makes_events: bool
-    """Whether one is asked for, or expected to pay, when events are made."""
+    """Whether one is asked for, or clearly expected to pay, when events are made."""
     gain: float
     """How many times faster the events are expected to come with it, once it is learned."""
     us_per_survivor: float

@@ -8,15 +8,13 @@ from mlgen.cards import SamplingCard
 from mlgen.core import Amplitude, Evaluation, Integrand
 from mlgen.errors import TrainingFailed
 from mlgen.integration.adapt import GridLearner
-from mlgen.integration.aids import Aids, Guidance, ToLearn
+from mlgen.integration.aids import CLEAR_GAIN, Aids, Guidance, ToLearn
 from mlgen.integration.candidates import Goal
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.learner import Round
 
 GUIDED_FROM = 2
 """Rounds of the grid's adaptation that are exact, for a surrogate to learn from."""
-CLEAR_GAIN = 3.0
-"""With a larger factor expected, there is hardly a doubt that a surrogate will make the events."""
 
 
 class Guiding:

@@ -44,6 +44,9 @@ N_TIMED = 4
 
 N_JUDGED = 16_384
 """Points by which samplers are compared: whether one has drifted, and which is cheaper."""
+MOST_JUDGED, SHARE_JUDGED = 65_536, 0.0025
+"""As many, where they are this part of those that the goal takes: eps_uw is smaller for more points, and that
+of training is of some 65,000."""
 
 
 def integrate(
@@ -76,6 +79,7 @@ class _Integrator:
         self._n_calls = 0
         self._curve: TrainingCurve | None = None
         self._dropped: tuple[int, ...] = ()
+        self._n_judged = N_JUDGED
         self._judged: dict[str, Candidate] = {}
         self._guiding = Guiding(card, aids)
         self._warnings: list[str] = []
@@ -93,6 +97,7 @@ class _Integrator:
             if self._guiding.replaces_exact_points:
                 n_estimate = LEAST_ESTIMATE
             self._run = replace(card.run, n_estimate=n_estimate)
+        self._n_judged = _n_judged(adapted.n_points_to_goal)
         vegas = self._measured(VEGAS, adapted.grid, adapted.fractions)
         policy = self._policy(name, goal, vegas, sampler, adapted.n_points_to_goal)
         learned, warning = self._learned(name, sampler, vegas, policy, goal)
@@ -220,7 +225,7 @@ class _Integrator:
         if goal.has_own_points:
             return candidate
         if candidate.name not in self._judged:
-            few = replace(self._run, n_estimate=min(N_JUDGED, self._run.n_estimate))
+            few = replace(self._run, n_estimate=min(self._n_judged, self._run.n_estimate))
             title, progress = f"{candidate.name} for comparison", self._aids.progress
             with self._aids.clock.step("estimate"):
                 measured = estimate(
@@ -301,3 +306,7 @@ def _n_estimate(n_points_to_goal: float | None) -> int:
     if n_points_to_goal is None:
         return USUAL_ESTIMATE
     return int(min(max(LEAST_ESTIMATE, n_points_to_goal), MOST_ESTIMATE))
+
+
+def _n_judged(n_points_to_goal: float | None) -> int:
+    return int(min(max(N_JUDGED, SHARE_JUDGED * (n_points_to_goal or 0.0)), MOST_JUDGED))

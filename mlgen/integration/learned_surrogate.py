@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 
 from mlgen.cards import Card, RunCard
 from mlgen.core import Amplitude, random_stream
-from mlgen.integration.aids import NOT_WORTH_MEASURING_S, Aids, Guidance, ToLearn
+from mlgen.integration.aids import (
+    CLEAR_GAIN,
+    NOT_WORTH_MEASURING_S,
+    Aids,
+    Guidance,
+    ToLearn,
+)
 from mlgen.integration.exact_points import samples_of
 from mlgen.integration.integrand import ProcessIntegrand
 from mlgen.integration.learner import LearnerState, Round
@@ -122,7 +128,7 @@ class SurrogateGuide:
         )
         s_per_step = prices.training_s / card.surrogate.n_steps
         n_steps = steps_for(goal_s, card.surrogate.n_steps, prices.training_s)
-        learning_s = n_steps * s_per_step
+        learning_s, gain = n_steps * s_per_step, without_s / max(goal_s, 1e-9)
         wanted, guide_s = card.surrogate.guides, self._settings.n_steps * s_per_step
         pays = 1e-6 * to_learn.n_points * in_training > GUIDE_MARGIN * guide_s
         found = Guidance(
@@ -131,8 +137,9 @@ class SurrogateGuide:
             saved_us_per_point=saved,
             saved_us_in_training=in_training,
             guides=wanted == "always" or (wanted == "auto" and pays),
-            makes_events=is_asked or goal_s + learning_s < MARGIN * without_s,
-            gain=without_s / max(goal_s, 1e-9),
+            makes_events=is_asked
+            or (gain > CLEAR_GAIN and goal_s + learning_s < MARGIN * without_s),
+            gain=gain,
             us_per_survivor=survivor_us,
         )
         return found, n_probed + n_calls
