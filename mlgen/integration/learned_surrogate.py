@@ -113,15 +113,17 @@ class SurrogateGuide:
         """See `aids.Guide`."""
         card, n_events, settle = self.card, self.card.run.n_events, aids.checkpoints.settle
         exact_us, n_probed = self._us_per_point(integrand, proposal)
-        without_s = 1e-6 * to_learn.n_points_to_goal * settle("guide.us_per_exact_point", exact_us)
+        about_s = 1e-6 * to_learn.n_points_to_goal * settle("guide.us_per_exact_point", exact_us)
         is_asked = card.run.surrogate == "always"
-        if not is_asked and without_s <= NOT_WORTH_MEASURING_S:
+        if not is_asked and about_s <= NOT_WORTH_MEASURING_S:
             return None, n_probed
         prices, n_calls = Prices.measured(integrand, proposal, card, self.model)
         prices = prices.settled(settle, GUIDE)
         saved = prices.us_per_squared - prices.us_per_prediction
         in_training = saved - prices.us_per_squared / EXACT_SHARE
         survivor_us = prices.us_per_survivor / USUAL_EPS_2
+        us_per_point = prices.us_per_point + prices.us_per_squared
+        without_s = 1e-6 * to_learn.n_points_to_goal * us_per_point
         goal_s = 1e-6 * (
             to_learn.n_points_to_goal * (prices.us_per_point + prices.us_per_prediction)
             + n_events * survivor_us
@@ -133,7 +135,7 @@ class SurrogateGuide:
         pays = 1e-6 * to_learn.n_points * in_training > GUIDE_MARGIN * guide_s
         found = Guidance(
             learning_s=learning_s,
-            us_per_point=prices.us_per_point + prices.us_per_squared,
+            us_per_point=us_per_point,
             saved_us_per_point=saved,
             saved_us_in_training=in_training,
             guides=wanted == "always" or (wanted == "auto" and pays),
