@@ -25,9 +25,12 @@ from mlgen.card_files import find_card, read_card
 from mlgen.cards import Card
 from mlgen.cli import run_arguments
 from mlgen.errors import CardError, MatrixElementError, MlgenError, PackError
+from mlgen.integration.candidates import Candidate
 from mlgen.integration.choosing import Costs
 from mlgen.integration.integrand import ProcessIntegrand
+from mlgen.integration.integrator import _Integrator
 from mlgen.jobs.stages import RunResult
+from mlgen.samplers.module import SamplerModule
 from tests.stopping import StopsAt
 
 SETTINGS = (
@@ -170,7 +173,7 @@ def test_a_decision_by_time_is_not_made_again(
     # What VEGAS takes looks long at first, and short when the run goes on.
     card = quick_card("run.sampler=auto", "run.n_events=1000", "flow.n_steps=320")
     monkeypatch.setattr("mlgen.integration.integrator.NOT_WORTH_MEASURING_S", 0.0)
-    monkeypatch.setattr("mlgen.integration.integrator._Integrator._costs", cheap_training)
+    costs_as_they_are(monkeypatch)
     slow = slower_estimates(monkeypatch, 1e5)
     stop(tmp_path, "training the flow", 1, card)
     slow.setattr("mlgen.integration.integrator.NOT_WORTH_MEASURING_S", 0.0)
@@ -183,8 +186,15 @@ def test_a_decision_by_time_is_not_made_again(
     assert decision.outcome.n_steps == second.n_steps > 0
 
 
-def cheap_training(*_: object) -> Costs:
-    return Costs(us_per_point=1.0, s_per_step=1e-4)
+def costs_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points that training draws cost what they do, whatever `slower_estimates` makes of those of VEGAS."""
+    measured = _Integrator._costs
+
+    def costs(self: _Integrator, sampler: SamplerModule, vegas: Candidate) -> Costs:
+        usual = replace(vegas.measured, us_per_point=1.0)
+        return measured(self, sampler, replace(vegas, measured=usual))
+
+    monkeypatch.setattr(_Integrator, "_costs", costs)
 
 
 def slower_estimates(monkeypatch: pytest.MonkeyPatch, factor: float) -> pytest.MonkeyPatch:

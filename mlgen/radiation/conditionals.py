@@ -166,7 +166,7 @@ def von_mises(kappa: Tensor, rng: torch.Generator) -> Tensor:
 
 def _in_turn(by: Tensor, n_components: int) -> Tensor:
     """(n, n_components) of (n, k): each of the k for every k-th component."""
-    return by[:, torch.arange(n_components) % by.shape[1]]
+    return by[:, torch.arange(n_components, device=by.device) % by.shape[1]]
 
 
 def _pick(log_shares: Tensor, rng: torch.Generator) -> Tensor:

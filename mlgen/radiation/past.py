@@ -37,12 +37,12 @@ class Past(NamedTuple):
     @classmethod
     def all_of(cls, columns: Tensor) -> Past:
         """All rows of columns (n, n_rows, 4)."""
-        return cls(columns, torch.full((len(columns),), columns.shape[1]))
+        return cls(columns, torch.full(columns.shape[:1], columns.shape[1], device=columns.device))
 
     @property
     def is_jet(self) -> Tensor:
         """Which rows are jets before the jet: bool (n, n_rows)."""
-        row = torch.arange(self.columns.shape[1])
+        row = torch.arange(self.columns.shape[1], device=self.columns.device)
         return (row > 0) & (row < self.n_seen[:, None])
 
     def jet(self, number: Tensor, column: int) -> Tensor:
@@ -78,7 +78,7 @@ def directions(past: Past, scales: Tensor) -> Tensor:
     Of the hard object, the jet before, what balances all, the first jet, and the jet before the one before.
     """
     sums = transverse_sums(past.columns, scales)
-    x, y = sums[torch.arange(len(sums)), past.n_seen - 1].unbind(-1)
+    x, y = sums[torch.arange(len(sums), device=sums.device), past.n_seen - 1].unbind(-1)
     last = past.n_seen - 1
     jets = [past.jet(number, PHI) for number in (last, torch.ones_like(last), last - 1)]
     return torch.stack([torch.zeros_like(x), jets[0], torch.atan2(-y, -x), *jets[1:]], dim=-1)

@@ -150,6 +150,22 @@ def test_an_estimate_foresees_what_is_made() -> None:
     check_estimate(found, math.hypot(error, (kept / n_points) ** 0.5), kept, 0.05)
 
 
+@pytest.mark.parametrize("surrogate", ["good", "rough"])
+@pytest.mark.parametrize("quality", ["flat", "wrong by factors"])
+def test_fewer_survivors_become_events_the_fewer_helicities_are_drawn(
+    surrogate: str, quality: str
+) -> None:
+    """With the same s_max, which runs choose by what things cost."""
+    made = prepared("pp_to_eej")
+    every = made.surrogate(surrogate)
+    all_of, one, three = (
+        made.estimate(integrand)
+        for integrand in (every, drawing(every, quality), drawing(every, quality, n_draws=3))
+    )
+    assert torch.equal(one.maxima.s_max, all_of.maxima.s_max)
+    assert 0 < one.efficiency.eps_2 < three.efficiency.eps_2 < all_of.efficiency.eps_2
+
+
 # --- what would be wrong ---------------------------------------------------------------------
 
 
