@@ -455,7 +455,19 @@ def test_recorded_times_decide_as_they_did(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"settled": {}}', '{"settled": {"a": -1}}', '{"settled": 3}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"settled": {}}',
+        '{"settled": {"a": -1}}',
+        '{"settled": {"guide.n_points": -1}}',
+        '{"settled": {"vegas.us_per_point": 0}}',
+        '{"settled": {"vegas.us_per_point": NaN}}',
+        '{"settled": 3}',
+    ],
 )
 def test_a_record_without_times_decides_nothing(text: str, tmp_path: Path) -> None:
     path = tmp_path / "run.json"

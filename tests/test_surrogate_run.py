@@ -22,6 +22,7 @@ from mlgen.core import EventBatch, PhaseSpacePoints
 from mlgen.events.check import check_file
 from mlgen.integration import learned_surrogate, stand_in
 from mlgen.integration.exact_points import samples_of
+from mlgen.integration.guiding import GUIDED_FROM
 from mlgen.integration.learned_surrogate import N_PROBED as N_PROBED_FIRST
 from mlgen.integration.second_step import ExactSquared
 from mlgen.integration.surrogate_prices import N_PROBED
@@ -259,6 +260,15 @@ def test_the_same_times_give_the_same_bytes(with_it: RunResult, tmp_path: Path) 
     assert again.record.settled == with_it.record.settled
     for name in (PACK, "events.lhe.gz"):
         assert checksum(again.folder / name) == checksum(with_it.folder / name)
+
+
+def test_times_of_a_run_where_no_points_are_left_to_learn_decide_again(tmp_path: Path) -> None:
+    """A number of points may be 0, as no time is."""
+    card = quick_card("always", f"vegas.n_iterations={GUIDED_FROM}")
+    first = run(card, tmp_path / "first")
+    assert first.record.settled["guide.n_points"] == 0
+    again = run(card, tmp_path / "again", decisions=first.folder / "run.json")
+    assert checksum(again.events_path) == checksum(first.events_path)
 
 
 # --- auto -------------------------------------------------------------------------------------

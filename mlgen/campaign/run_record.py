@@ -278,8 +278,13 @@ def read_settled(path: Path) -> dict[str, float]:
         RecursionError,
     ) as error:
         raise CardError(f"--decisions {path}: expected the run.json of a complete run") from error
-    if not found or not all(math.isfinite(value) and value > 0 for value in found.values()):
-        raise CardError(f"--decisions {path}: settled = {found}: expected positive times")
+    if not found:
+        raise CardError(f"--decisions {path}: settled = {found}: expected measured times")
+    for name, value in found.items():
+        is_count = name.rpartition(".")[-1].startswith("n_")
+        if not math.isfinite(value) or value < 0 or (value == 0 and not is_count):
+            expected = "a number of points" if is_count else "a positive number"
+            raise CardError(f"--decisions {path}: settled: {name} = {value}: expected {expected}")
     return found
 
 

@@ -25,6 +25,8 @@ N_CHECKED = 4
 TOLERANCE = 1e-6
 N_SEVERAL = 4
 """Configurations that tell what a further one costs."""
+LEAST_MORE = 0.1
+"""Of the first one, what a further one costs at least, whatever the difference of two noisy times says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +66,7 @@ class HelicityPrices:
         drawn_s, several_s = (
             seconds_of(partial(step, integrand, points, rng)) for step in (drawing, several)
         )
+        more_s = max((several_s - drawn_s) / (N_SEVERAL - 1), LEAST_MORE * drawn_s)
         table_s = pick_s = 0.0
         for group, at in integrand.by_group(points.channel):
             momenta = points.momenta[at]
@@ -76,7 +79,7 @@ class HelicityPrices:
         per_point = 1e6 / max(len(points), 1)
         return cls(
             us_per_drawn=per_point * drawn_s,
-            us_per_more=per_point * max(several_s - drawn_s, 0.0) / (N_SEVERAL - 1),
+            us_per_more=per_point * more_s,
             us_per_table=per_point * table_s,
             us_per_pick=per_point * pick_s,
             training_s=seconds_to_train(untrained, card.surrogate),

@@ -280,8 +280,8 @@ class _Integrator:
             with torch.no_grad():
                 spent = [seconds_of(partial(drawn.sample, channel, rng)) for _ in range(N_TIMED)]
             drawing_s.append(min(spent[1:]))
-        longer_us = 1e6 * (drawing_s[1] - drawing_s[0]) / len(channel)
-        us_per_point = max(vegas.measured.us_per_point + longer_us, 0.0)
+        with_grid, with_sampler = (1e6 * spent_s / len(channel) for spent_s in drawing_s)
+        us_per_point = max(vegas.measured.us_per_point - with_grid, 0.0) + with_sampler
         batch, evaluation = draw(self._integrand, proposal, flow.batch_size, rng)
         self._n_calls += evaluation.n_calls
 
