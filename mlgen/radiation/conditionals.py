@@ -21,6 +21,8 @@ NEIGHBOURS_APART = math.sqrt(2) * math.pi / 3
 alike in training, and stay so for long: a mixture that has the shape of one component."""
 UNBOUNDED = 50.0
 """An upper end that no standardised number reaches; an infinite one has no gradient."""
+NOWHERE = -1e30
+"""ln of the density of a component beyond its end."""
 DEEP = -30.0
 """Standard deviations, below which a normal density is an exponential in single steps of rounding."""
 
@@ -45,17 +47,21 @@ class Conditional(ABC):
 
     @abstractmethod
     def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor | None = None) -> Tensor:
-        """ln of the density at value (n,), below upper (n,), for parameters (n, n_parameters): (n,)."""
+        """ln of the density at value (n,), for parameters (n, n_parameters): (n,).
+
+        Args:
+            upper: where components end, (n, n_components), or (n, 1) of all; None: they have no end.
+        """
 
     @abstractmethod
     def sample(
         self, parameters: Tensor, rng: torch.Generator, upper: Tensor | None = None
     ) -> Tensor:
-        """A value below upper (n,) for each of the parameters (n, n_parameters): float64 (n,)."""
+        """A value for each of the parameters (n, n_parameters), upper as for `log_prob`: float64 (n,)."""
 
 
 class Gaussians(Conditional):
-    """A mixture of normal densities, divided by its integral up to the upper end."""
+    """A mixture of normal densities up to their ends, divided by its integral."""
 
     def first_parameters(self) -> Tensor:
         means = torch.linspace(-1.5, 1.5, self.n_components)
@@ -64,26 +70,31 @@ class Gaussians(Conditional):
 
     def moved(self, parameters: Tensor, by: Tensor) -> Tensor:
         logits, mean, width = parameters.chunk(3, dim=-1)
-        return torch.cat([logits, mean + _in_turn(by, self.n_components), width], dim=-1)
+        return torch.cat([logits, mean + in_turn(by, self.n_components), width], dim=-1)
 
     def log_prob(self, parameters: Tensor, value: Tensor, upper: Tensor | None = None) -> Tensor:
         log_share, mean, std = self._components(parameters)
         z = (value[:, None] - mean) / std
-        log_prob: Tensor = (log_share - 0.5 * z.square() - std.log()).logsumexp(-1)
-        log_prob = log_prob - 0.5 * math.log(2 * math.pi)
+        each = log_share - 0.5 * z.square() - std.log()
+        if upper is not None:
+            # An infinite one has no gradient.
+            each = torch.where(value[:, None] <= upper, each, NOWHERE)
+        log_prob: Tensor = each.logsumexp(-1) - 0.5 * math.log(2 * math.pi)
         if upper is None:
             return log_prob
         log_reach = self._log_reach(log_share, mean, std, upper).logsumexp(-1)
-        return torch.where(value <= upper, log_prob - log_reach.to(log_prob.dtype), -math.inf)
+        is_possible = value <= upper.amax(-1)
+        return torch.where(is_possible, log_prob - log_reach.to(log_prob.dtype), -math.inf)
 
     def sample(
         self, parameters: Tensor, rng: torch.Generator, upper: Tensor | None = None
     ) -> Tensor:
         log_share, mean, std = self._components(parameters.double())
         if upper is None:
-            upper = torch.full_like(mean[:, 0], UNBOUNDED)
+            upper = torch.full_like(mean, UNBOUNDED)
         component = _pick(self._log_reach(log_share, mean, std, upper), rng)
-        mean, std = (of.gather(1, component)[:, 0] for of in (mean, std))
+        of_each = mean, std, upper.double().expand_as(mean)
+        mean, std, upper = (of.gather(1, component)[:, 0] for of in of_each)
         end = (upper - mean) / std
         log_u = _uniform(len(mean), rng).log()
         # Far below the mean, ndtr is 0; there, ln ndtr(z) is -z²/2 to the accuracy of a step.
@@ -100,7 +111,7 @@ class Gaussians(Conditional):
     def _log_reach(log_share: Tensor, mean: Tensor, std: Tensor, upper: Tensor) -> Tensor:
         """ln of what each component has below the upper end: float64 (n, n_components)."""
         # In single precision the gradient of log_ndtr (torch 2.13) is wrong below -3000.
-        end = (upper.double()[:, None] - mean.double()) / std.double()
+        end = (upper.double() - mean.double()) / std.double()
         found: Tensor = log_share.double() + torch.special.log_ndtr(end)
         return found
 
@@ -115,7 +126,7 @@ class VonMises(Conditional):
 
     def moved(self, parameters: Tensor, by: Tensor) -> Tensor:
         logits, a, b = parameters.chunk(3, dim=-1)
-        angle = _in_turn(by, self.n_components)
+        angle = in_turn(by, self.n_components)
         cos, sin = angle.cos(), angle.sin()
         return torch.cat([logits, a * cos - b * sin, a * sin + b * cos], dim=-1)
 
@@ -164,7 +175,7 @@ def von_mises(kappa: Tensor, rng: torch.Generator) -> Tensor:
     return angle
 
 
-def _in_turn(by: Tensor, n_components: int) -> Tensor:
+def in_turn(by: Tensor, n_components: int) -> Tensor:
     """(n, n_components) of (n, k): each of the k for every k-th component."""
     return by[:, torch.arange(n_components, device=by.device) % by.shape[1]]
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mlgen.errors import PackError
-from mlgen.radiation.conditionals import UNBOUNDED, Conditional, Gaussians, VonMises
+from mlgen.radiation.conditionals import Conditional, Gaussians, VonMises, in_turn
 from mlgen.radiation.linear import VariationalLinear, linear
 from mlgen.radiation.past import (
     N_BALANCE,
@@ -28,13 +28,15 @@ from mlgen.radiation.past import (
     centres,
     directions,
     neighbours,
+    sizes,
     transverse_sums,
+    upper_ends,
 )
 from mlgen.radiation.representation import ETA, LOG_M2, LOG_PT, N_COLUMNS, PHI, Particles
 from mlgen.radiation.settings import NetworkSettings
 from mlgen.radiation.transformer import Transformer
 
-SCALES = (20.0, 2.5, 1.0, 2.5, 1.0)
+SCALES = (20.0, 2.5, 1.0, 9.0, 1.0, 2.5, 1.0)
 """`Representation.scales` of a network that nobody trains."""
 
 
@@ -66,7 +68,7 @@ class RadiationNetwork(nn.Module):
     """The two transformers. Single precision inside, columns of `Representation` outside."""
 
     scales: Tensor
-    """(5,), `Representation.scales`: with these, transverse momenta can be added."""
+    """(7,), `Representation.scales`: with these, transverse momenta can be added."""
 
     def __init__(
         self, settings: NetworkSettings, rng: torch.Generator, scales: Sequence[float] = SCALES
@@ -159,17 +161,25 @@ class RadiationNetwork(nn.Module):
     def mixture(self, column: int, hidden: Tensor, before: Sequence[Tensor], past: Past) -> Tensor:
         """Parameters of the density of a column: (n, n_parameters).
 
-        Some components of the azimuth are around directions of others, some of eta around jets that are near.
+        Some components of pt are around what balances all or the scale of the hard object, some of the
+        azimuth around directions of others, some of eta around jets that are near.
 
         Args:
             hidden: (n, n_channels), what the second transformer says.
         """
         found: Tensor = self.mixtures[column](hidden)
+        if column == LOG_PT:
+            found = self.conditionals[column].moved(found, sizes(past, self.scales))
         if column == PHI:
             found = self.conditionals[column].moved(found, directions(past, self.scales))
         if column == ETA:
             found = self.conditionals[column].moved(found, centres(past, before[PHI]))
         return found
+
+    def upper_ends(self, past: Past) -> Tensor:
+        """Where components of pt end: (n, n_components)."""
+        ends = upper_ends(past, sizes(past, self.scales))
+        return in_turn(ends, self.settings.n_components)
 
     def log_kin(self, context: Tensor, columns: Tensor, past: Past) -> Tensor:
         """ln p_kin (n,) of jets (n, 4), given what was read before them (n, n_channels)."""
@@ -179,8 +189,8 @@ class RadiationNetwork(nn.Module):
         total = torch.zeros_like(drawn[0])
         for column, conditional in enumerate(self.conditionals):
             parameters = self.mixture(column, hidden[:, column], drawn[:column], past)
-            end = upper_end(past) if column == LOG_PT else None
-            total = total + conditional.log_prob(parameters, drawn[column], end)
+            ends = self.upper_ends(past) if column == LOG_PT else None
+            total = total + conditional.log_prob(parameters, drawn[column], ends)
         return total
 
     def divergence(self) -> Tensor:
@@ -210,11 +220,6 @@ class RadiationNetwork(nn.Module):
                 raise PackError(f"tensor {name} = NaN or infinite: expected finite numbers")
         network.load_state_dict(dict(state))
         return network.eval()
-
-
-def upper_end(past: Past) -> Tensor:
-    """(n,), what the first column of the next jet stays below: that of the jet before."""
-    return torch.where(past.n_seen > 1, past.jet(past.n_seen - 1, LOG_PT), UNBOUNDED)
 
 
 def _with_angles(columns: Tensor) -> Tensor:

@@ -14,8 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlgen.radiation.representation import ETA, LOG_PT, PHI
+from mlgen.radiation.conditionals import UNBOUNDED
+from mlgen.radiation.representation import ETA, LOG_M2, LOG_PT, PHI
 
+N_SIZES = 3
 N_DIRECTIONS = 5
 N_CENTRES = 4
 N_BALANCE = 3
@@ -24,6 +26,8 @@ NEAR = 8.0
 """exp[8 (cos phi - 1)] is a peak of width 0.35, about the radius of a jet."""
 MAX_EXPONENT = 15.0
 """Of transverse momenta in ln GeV; only untrained networks draw larger ones."""
+LEAST_ABOVE = 0.05
+"""Of pt_min: how far above it a transverse momentum counts as at least."""
 
 
 class Past(NamedTuple):
@@ -56,11 +60,11 @@ def transverse_sums(columns: Tensor, scales: Tensor) -> Tensor:
 
     Args:
         columns: (n, n_rows, 4).
-        scales: (5,), `Representation.scales`.
+        scales: (7,), `Representation.scales`.
     """
-    pt_min, hard_mean, hard_std, mean, std = scales
+    pt_min, mean, std = scales[0], scales[5], scales[6]
     log_pt = columns[..., LOG_PT]
-    hard = (hard_mean + hard_std * log_pt[:, :1]).clamp(max=MAX_EXPONENT).exp()
+    hard = _hard_pt(columns, scales)[:, None]
     jets = pt_min + (mean + std * log_pt[:, 1:]).clamp(max=MAX_EXPONENT).exp()
     pt, azimuth = torch.cat([hard, jets], dim=1), columns[..., PHI]
     return torch.stack([pt * azimuth.cos(), pt * azimuth.sin()], dim=-1).cumsum(1)
@@ -72,13 +76,35 @@ def balance(sums: Tensor) -> Tensor:
     return torch.cat([size.log() - 3, sums / size], dim=-1)
 
 
+def sizes(past: Past, scales: Tensor) -> Tensor:
+    """Columns LOG_PT that jets are near to, or end at: (n, N_SIZES).
+
+    0, that of a jet which balances all, and that of the transverse mass of the hard object, where showers begin.
+    """
+    pt_min, mass_mean, mass_std, mean, std = scales[[0, 3, 4, 5, 6]]
+    log_m2 = (mass_mean + mass_std * past.columns[:, 0, LOG_M2]).clamp(max=2 * MAX_EXPONENT)
+    transverse_mass = torch.hypot(_hard_pt(past.columns, scales), (0.5 * log_m2).exp())
+    found = torch.stack([_imbalance(past, scales).norm(dim=-1), transverse_mass], dim=-1)
+    columns = ((found - pt_min).clamp(min=LEAST_ABOVE * pt_min).log() - mean) / std
+    return torch.cat([torch.zeros_like(columns[:, :1]), columns], dim=-1)
+
+
+def upper_ends(past: Past, sizes: Tensor) -> Tensor:
+    """What densities of column LOG_PT stay below, of components near each of sizes (n, N_SIZES): (n, N_SIZES).
+
+    That of the jet before, since jets come in falling pt; the last ones, too, that of the hard object's
+    transverse mass, where showers may begin abruptly.
+    """
+    before = torch.where(past.n_seen > 1, past.jet(past.n_seen - 1, LOG_PT), UNBOUNDED)[:, None]
+    return torch.cat([before, before, torch.minimum(before, sizes[:, 2:].to(before.dtype))], dim=-1)
+
+
 def directions(past: Past, scales: Tensor) -> Tensor:
     """Azimuths that jets follow: (n, N_DIRECTIONS).
 
     Of the hard object, the jet before, what balances all, the first jet, and the jet before the one before.
     """
-    sums = transverse_sums(past.columns, scales)
-    x, y = sums[torch.arange(len(sums), device=sums.device), past.n_seen - 1].unbind(-1)
+    x, y = _imbalance(past, scales).unbind(-1)
     last = past.n_seen - 1
     jets = [past.jet(number, PHI) for number in (last, torch.ones_like(last), last - 1)]
     return torch.stack([torch.zeros_like(x), jets[0], torch.atan2(-y, -x), *jets[1:]], dim=-1)
@@ -115,3 +141,14 @@ def neighbours(past: Past, before: Sequence[Tensor]) -> Tensor:
     near = (NEAR * (difference.cos() - 1)).exp()
     own = before[LOG_PT][:, None].expand_as(log_pt)
     return torch.stack([log_pt, own, difference.cos(), difference.sin(), near, eta], dim=-1)
+
+
+def _imbalance(past: Past, scales: Tensor) -> Tensor:
+    """The sum of transverse momenta of all particles so far, GeV: (n, 2)."""
+    sums = transverse_sums(past.columns, scales)
+    return sums[torch.arange(len(sums), device=sums.device), past.n_seen - 1]
+
+
+def _hard_pt(columns: Tensor, scales: Tensor) -> Tensor:
+    """Of the hard object, GeV: (n,)."""
+    return (scales[1] + scales[2] * columns[:, 0, LOG_PT]).clamp(max=MAX_EXPONENT).exp()

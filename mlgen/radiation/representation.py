@@ -93,13 +93,15 @@ class Representation:
     jets: Standard
 
     @property
-    def scales(self) -> tuple[float, float, float, float, float]:
-        """pt_min in GeV, location and scale of ln pt of the hard object, and of ln(pt - pt_min) of jets."""
+    def scales(self) -> tuple[float, ...]:
+        """(7,): pt_min in GeV, location and scale of ln pt and of ln m² of the hard object, and of ln(pt - pt_min) of jets."""
         hard, jets = self.hard, self.jets
         return (
             self.pt_min,
             hard.mean[LOG_PT],
             hard.std[LOG_PT],
+            hard.mean[LOG_M2],
+            hard.std[LOG_M2],
             jets.mean[LOG_PT],
             jets.std[LOG_PT],
         )

@@ -63,7 +63,7 @@ def train(
     running mean of the parameters, where other events have their largest likelihood.
 
     Args:
-        scales: (5,), of the representation that the particles have.
+        scales: (7,), of the representation that the particles have.
 
     Raises:
         TrainingFailed: there are too few events, or the loss is not finite.

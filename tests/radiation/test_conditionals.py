@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -16,7 +16,13 @@ from mlgen.radiation.conditionals import Conditional, Gaussians, VonMises, von_m
 from tests.laws import check_frequencies
 
 GAUSSIANS, VON_MISES = Gaussians(3), VonMises(3)
-KINDS = [(GAUSSIANS, None), (GAUSSIANS, -0.4), (VON_MISES, None)]
+KINDS = [
+    (GAUSSIANS, None),
+    (GAUSSIANS, (-0.4,)),
+    (GAUSSIANS, (-0.6, 0.0, -1.2)),
+    (VON_MISES, None),
+]
+"""With where components end, all of them or each: at edges of `grid`."""
 
 
 def some_parameters(conditional: Conditional, n: int, seed: int) -> Tensor:
@@ -25,19 +31,21 @@ def some_parameters(conditional: Conditional, n: int, seed: int) -> Tensor:
     return conditional.first_parameters().double() + noise
 
 
-def ends(upper: float | None, like: Tensor) -> Tensor | None:
-    return None if upper is None else torch.full_like(like, upper)
+def ends(upper: Sequence[float] | None, like: Tensor) -> Tensor | None:
+    return None if upper is None else like.new_tensor(upper).expand(len(like), -1)
 
 
-def grid(conditional: Conditional, upper: float | None, n: int) -> Tensor:
+def grid(conditional: Conditional, upper: Sequence[float] | None, n: int) -> Tensor:
     """Points in the middle of equal bins of all that there is."""
     low, high = (-math.pi, math.pi) if conditional is VON_MISES else (-12.0, 12.0)
-    high = high if upper is None else upper
+    high = high if upper is None else max(upper)
     return low + (high - low) * (torch.arange(n, dtype=torch.float64) + 0.5) / n
 
 
 @pytest.mark.parametrize(("conditional", "upper"), KINDS)
-def test_a_density_integrates_to_one(conditional: Conditional, upper: float | None) -> None:
+def test_a_density_integrates_to_one(
+    conditional: Conditional, upper: tuple[float, ...] | None
+) -> None:
     x = grid(conditional, upper, 20_000)
     width = float(x[1] - x[0])
     for row in some_parameters(conditional, 5, seed=1):
@@ -49,7 +57,7 @@ def test_a_density_integrates_to_one(conditional: Conditional, upper: float | No
 def test_above_the_upper_end_there_is_nothing() -> None:
     x = torch.tensor([-0.5, -0.3], dtype=torch.float64)
     parameters = some_parameters(GAUSSIANS, 2, seed=2)
-    found = GAUSSIANS.log_prob(parameters, x, torch.full_like(x, -0.4))
+    found = GAUSSIANS.log_prob(parameters, x, ends((-0.4, -0.6, -0.4), x))
     assert found[0] > -math.inf
     assert found[1] == -math.inf
 
@@ -82,12 +90,13 @@ def test_truncated_normal_densities_are_those_of_scipy() -> None:
         s * stats.norm.cdf(upper, m, d) for s, m, d in zip(shares, means, stds, strict=True)
     )
     at = torch.from_numpy(x)
-    end = torch.full_like(at, upper)
-    found = GAUSSIANS.log_prob(parameters.expand(len(x), -1), at, end).exp()
+    found = GAUSSIANS.log_prob(parameters.expand(len(x), -1), at, ends((upper,), at)).exp()
     np.testing.assert_allclose(found.numpy(), of_all / below, rtol=1e-9)
 
 
-def counts_in_bins(conditional: Conditional, upper: float | None) -> tuple[Tensor, Tensor]:
+def counts_in_bins(
+    conditional: Conditional, upper: tuple[float, ...] | None
+) -> tuple[Tensor, Tensor]:
     """How often samples are in bins of probability 1 / 20, as the density has it, and the probabilities."""
     n, n_bins = 40_000, 20
     row = some_parameters(conditional, 1, seed=4)[0]
@@ -96,20 +105,22 @@ def counts_in_bins(conditional: Conditional, upper: float | None) -> tuple[Tenso
     total = log_prob.exp().cumsum(0)
     edges = x[torch.searchsorted(total, total[-1] * torch.arange(1, n_bins) / n_bins)]
     rng = torch.Generator().manual_seed(5)
-    drawn = conditional.sample(row.expand(n, -1), rng, ends(upper, row[:1].expand(n)))
+    drawn = conditional.sample(row.expand(n, -1), rng, ends(upper, row.expand(n, -1)))
     assert drawn.dtype == torch.float64
-    assert upper is None or bool((drawn <= upper).all())
+    assert upper is None or bool((drawn <= max(upper)).all())
     counts = torch.bincount(torch.bucketize(drawn, edges), minlength=n_bins)
     return counts, torch.ones(n_bins, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("conditional", "upper"), KINDS)
-def test_samples_follow_the_density(conditional: Conditional, upper: float | None) -> None:
+def test_samples_follow_the_density(
+    conditional: Conditional, upper: tuple[float, ...] | None
+) -> None:
     check_frequencies(*counts_in_bins(conditional, upper))
 
 
 def test_samples_do_not_follow_another_density() -> None:
-    counts, shares = counts_in_bins(GAUSSIANS, -0.4)
+    counts, shares = counts_in_bins(GAUSSIANS, (-0.4,))
     shares[3] *= 1.15
     with pytest.raises(AssertionError, match="chi2"):
         check_frequencies(counts, shares)
@@ -158,18 +169,20 @@ def test_far_below_every_component_the_tail_is_exponential() -> None:
     # Standard deviations of about 0.7, means at -1.5 to 1.5: ndtr is 0 at -40.
     n, upper = 20_000, torch.full((20_000,), -40.0).double()
     row = GAUSSIANS.first_parameters().double()
-    drawn = GAUSSIANS.sample(row.expand(n, -1), torch.Generator().manual_seed(7), upper)
+    rng = torch.Generator().manual_seed(7)
+    drawn = GAUSSIANS.sample(row.expand(n, -1), rng, upper[:, None])
     below = upper - drawn
     # The slope of ln p at the end, from the component that reaches lowest.
     slope = 38.5 / 0.701**2
     assert bool((below >= 0).all())
     assert abs(float(below.mean()) * slope - 1) < 0.03
-    at_end = GAUSSIANS.log_prob(row[None].float(), upper[:1].float(), upper[:1].float())
+    end = upper[:1].float()
+    at_end = GAUSSIANS.log_prob(row[None].float(), end, end[:, None])
     assert abs(float(at_end) - math.log(slope)) < 0.01
 
 
 @pytest.mark.parametrize(("conditional", "upper"), KINDS)
-def test_gradients_are_finite(conditional: Conditional, upper: float | None) -> None:
+def test_gradients_are_finite(conditional: Conditional, upper: tuple[float, ...] | None) -> None:
     extremes: list[Callable[[Tensor], Tensor]] = [
         torch.zeros_like,
         lambda p: 30 * p,
@@ -177,7 +190,7 @@ def test_gradients_are_finite(conditional: Conditional, upper: float | None) -> 
     ]
     for change in extremes:
         parameters = change(some_parameters(conditional, 50, seed=8).float()).requires_grad_()
-        x = torch.linspace(-3, 3 if upper is None else upper, 50)
+        x = torch.linspace(-3, 3 if upper is None else max(upper), 50)
         conditional.log_prob(parameters, x, ends(upper, x)).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         assert parameters.grad is not None
         assert bool(parameters.grad.isfinite().all())

@@ -7,9 +7,19 @@ import math
 import torch
 from torch import Tensor
 
-from mlgen.physics.kinematics import delta_phi, phi, pt
-from mlgen.radiation.conditionals import Gaussians, VonMises
-from mlgen.radiation.past import Past, balance, centres, directions, neighbours, transverse_sums
+from mlgen.physics.kinematics import delta_phi, phi, pt, transverse_mass
+from mlgen.radiation.conditionals import UNBOUNDED, Gaussians, VonMises
+from mlgen.radiation.past import (
+    LEAST_ABOVE,
+    Past,
+    balance,
+    centres,
+    directions,
+    neighbours,
+    sizes,
+    transverse_sums,
+    upper_ends,
+)
 from mlgen.radiation.representation import ETA, LOG_PT, PHI, Representation
 from tests.radiation.samples import PT_MIN, random_events
 
@@ -33,6 +43,22 @@ def test_transverse_momenta_are_added_as_vectors_are() -> None:
     expected = delta_phi(momenta, FULL.hard[:, None])
     assert float(torch.remainder(turn - expected + 1, 2 * math.pi).sub(1).abs().max()) < 1e-6
     assert bool(balance(found).isfinite().all())
+
+
+def test_sizes_are_those_of_what_balances_all_and_of_the_scale_of_the_hard_object() -> None:
+    jets = MAP.jets
+    for n_jets in range(5):
+        found = sizes(after(n_jets), SCALES)
+        total = FULL.hard + FULL.jets[:, :n_jets].sum(1)
+        above = torch.stack([pt(total), transverse_mass(FULL.hard)], dim=-1) - PT_MIN
+        column = (above.clamp(min=LEAST_ABOVE * PT_MIN).log() - jets.mean[0]) / jets.std[0]
+        torch.testing.assert_close(found[:, 1:], column, rtol=1e-6, atol=1e-6)
+        assert not bool(found[:, 0].any())
+        ends = upper_ends(after(n_jets), found)
+        before = COLUMNS[:, n_jets, LOG_PT] if n_jets else torch.full_like(ends[:, 0], UNBOUNDED)
+        assert torch.equal(ends[:, 0], before)
+        assert torch.equal(ends[:, 1], before)
+        assert torch.equal(ends[:, 2], torch.minimum(before, found[:, 2]))
 
 
 def check_angles(found: Tensor, expected: Tensor) -> None:
