@@ -36,6 +36,7 @@ from mlgen.cards import Card
 from mlgen.core import Amplitude, AmplitudeValue, SubprocessGroup, random_stream
 from mlgen.diagnostics.progress import RichProgress
 from mlgen.diagnostics.surrogate_report import render_surrogate_report
+from mlgen.fitting import TrainingRecord
 from mlgen.integration.aids import Aids
 from mlgen.integration.integrator import integrate
 from mlgen.integration.proposal import draw
@@ -52,7 +53,6 @@ from mlgen.surrogates.group_surrogate import GroupSurrogate, train_group
 from mlgen.surrogates.learning_curve import LearningPoint
 from mlgen.surrogates.record import GroupRecord, SurrogateRecord
 from mlgen.surrogates.sample import AmplitudeSample
-from mlgen.surrogates.training import TrainingRecord
 
 BATCH = 65_536
 BEAM_ENERGY_GEV = 500.0

@@ -11,7 +11,17 @@ import mlgen
 PACKAGE = Path(mlgen.__file__).parent
 
 STEPS = (
-    {"core", "errors", "json_tables", "cut_cards", "surrogate_cards", "cards", "card_files"},
+    {
+        "core",
+        "errors",
+        "json_tables",
+        "fitting",
+        "soap",
+        "cut_cards",
+        "surrogate_cards",
+        "cards",
+        "card_files",
+    },
     {"physics"},
     {"phasespace", "amplitudes", "samplers", "surrogates", "radiation", "events"},
     {"integration"},
@@ -34,6 +44,7 @@ ALLOWED_BESIDE = {
     ("card_files", "cut_cards"),
     ("card_files", "errors"),
     ("core", "errors"),
+    ("fitting", "errors"),
 }
 """Pairs within one step that may know each other, in this direction; else a step has none."""
 

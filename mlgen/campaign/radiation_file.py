@@ -22,7 +22,7 @@ _KIND = ArchiveKind(
     title="model of radiation",
     index="radiation.json",
     schema="mlgen-radiation",
-    schema_version=2,
+    schema_version=3,
     folder="networks",
 )
 

@@ -15,10 +15,10 @@ from torch import Tensor
 import mlgen
 from mlgen.campaign.archive import Archive, ArchiveKind, write_archive
 from mlgen.errors import CardError
+from mlgen.fitting import TrainingRecord
 from mlgen.radiation.learned import MemberStore
 from mlgen.radiation.model import RadiationNetwork
 from mlgen.radiation.settings import NetworkSettings
-from mlgen.radiation.training import TrainingRecord
 
 SUFFIX = ".members"
 """After the name of the model."""
@@ -27,7 +27,7 @@ _KIND = ArchiveKind(
     title="file of members",
     index="members.json",
     schema="mlgen-radiation-members",
-    schema_version=1,
+    schema_version=2,
     folder="networks",
 )
 

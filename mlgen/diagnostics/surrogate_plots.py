@@ -19,6 +19,7 @@ from mlgen.diagnostics.canvas import (
     svg_of,
 )
 from mlgen.diagnostics.ticks import label_log_axis
+from mlgen.fitting import TrainingRecord
 from mlgen.surrogates.accuracy import PRECISE, RegionAccuracy
 from mlgen.surrogates.distributions import (
     DELTA_QUANTILES,
@@ -28,7 +29,6 @@ from mlgen.surrogates.distributions import (
 )
 from mlgen.surrogates.learning_curve import LearningPoint
 from mlgen.surrogates.record import TwoStageRecord
-from mlgen.surrogates.training import TrainingRecord
 
 _COLOURS = (SERIES[1], SERIES[0], SERIES[2], SERIES[3])
 """Of what comes first, second, ...: four at most."""

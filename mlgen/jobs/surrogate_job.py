@@ -25,6 +25,7 @@ from mlgen.core import Progress
 from mlgen.diagnostics.surrogate_report import render_surrogate_report
 from mlgen.errors import CardError, GenerationError, PackError, ProcessError
 from mlgen.events.two_stage import effective_gain
+from mlgen.fitting import TrainingRecord
 from mlgen.integration.aids import Aids
 from mlgen.integration.candidates import Candidate, Integration
 from mlgen.integration.exact_points import draw_exact, samples_of
@@ -46,7 +47,6 @@ from mlgen.surrogates.learning_curve import curve_sizes, learning_curve, learnin
 from mlgen.surrogates.record import GroupRecord, SurrogateRecord, TwoStageRecord
 from mlgen.surrogates.sample import AmplitudeSample
 from mlgen.surrogates.surrogate import Surrogate, restore_surrogate, train_surrogate
-from mlgen.surrogates.training import TrainingRecord
 
 RECORD_FILE, REPORT_FILE = "surrogate.json", "surrogate.html"
 

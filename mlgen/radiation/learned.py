@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from mlgen.core import Progress
+from mlgen.fitting import TrainingRecord
 from mlgen.radiation.hard_object import HardObject, learn_hard_object
 from mlgen.radiation.jets import JetEvents
 from mlgen.radiation.model import RadiationNetwork
 from mlgen.radiation.representation import Representation, Standard
 from mlgen.radiation.settings import NetworkSettings, TrainingSettings
-from mlgen.radiation.training import TrainingRecord, train
+from mlgen.radiation.training import train
 from mlgen.radiation.uncertainty import Density, Ensemble, posterior_members
 
 N_POSTERIOR = 10

@@ -48,8 +48,7 @@ class TrainingSettings:
     max_cpu_s: float = math.inf
     """A training ends within so many CPU-seconds; with this the result depends on the machine."""
     batch_size: int = 512
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
+    learning_rate: float = 1e-2
     validation_share: float = 0.05
     """The part of the events that tells when the training is at its best."""
     n_members: int = 1
@@ -63,9 +62,8 @@ class TrainingSettings:
             number = getattr(self, key)
             is_right = number is None or 0 < number < math.inf
             require(is_right, f"radiation.{key}", number, "a positive number")
-        limit, decay, share = self.max_cpu_s, self.weight_decay, self.validation_share
+        limit, share = self.max_cpu_s, self.validation_share
         require(limit > 0, "radiation.max_cpu_s", limit, "a positive number, or inf")
-        require(0 <= decay < math.inf, "radiation.weight_decay", decay, "0 or more")
         wanted = "a share between 0 and 0.5"
         require(0 < share < 0.5, "radiation.validation_share", share, wanted)
 

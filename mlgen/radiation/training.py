@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mlgen.core import Progress, random_stream
 from mlgen.errors import TrainingFailed
-from mlgen.radiation.linear import Linear, VariationalLinear
+from mlgen.fitting import Batches, Best, TrainingRecord, check_finite, cosine_schedule
+from mlgen.radiation.linear import VariationalLinear
 from mlgen.radiation.model import SCALES, RadiationNetwork
 from mlgen.radiation.representation import Particles
 from mlgen.radiation.settings import NetworkSettings, TrainingSettings
 from mlgen.radiation.variants import Truncated, Variant, start_variant
+from mlgen.soap import AveragedSoap
 
-WARM_UP = 0.05
-"""The share of the training in which the learning rate rises."""
 CHECKS = 20
 """How often the validation loss is computed."""
-BETAS = (0.9, 0.98)
 WIDTHS_LEARN = 5.0
 """How much faster distributions of weights learn their widths, which have far to go, as logarithms."""
-MAX_GRADIENT_NORM = 2.0
-AVERAGING = 0.005
-"""The share of a step in the running mean of the parameters."""
-FIRST_SHARES = 5
-"""Before, step n has the share 5 / (n + 4): the mean forgets where it came from."""
+WHAT = "radiation"
 TILE = 4096
 """Events whose validation loss is computed at once."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingRecord:
-    """How a training went."""
-
-    n_training: int
-    n_steps: int
-    cpu_s: float
-    best_step: int
-    """After which the validation loss was least: what is kept."""
-    validation_losses: tuple[float, ...]
-    """Each some steps after the one before: -ln p of an event's first n_max jets, in columns."""
 
 
 def train(
@@ -59,8 +39,8 @@ def train(
 ) -> tuple[RadiationNetwork, TrainingRecord]:
     """Maximise the likelihood of events, of each its first `n_max` jets.
 
-    AdamW (arXiv:1711.05101); the learning rate rises, then falls as a cosine to zero. What is kept is a
-    running mean of the parameters, where other events have their largest likelihood.
+    The learning rate rises, then falls as a cosine to zero. What is kept is a running mean of the
+    parameters, where other events have their largest likelihood.
 
     Args:
         scales: (7,), of the representation that the particles have.
@@ -72,30 +52,38 @@ def train(
     variant = start_variant(settings.variant, settings.n_max)
     seen, validation = _split_off(first_jets(particles, settings.n_max), settings, seed)
     network = RadiationNetwork(network_settings, random_stream(seed, "start radiation", 0), scales)
-    steps = _Steps(network, settings)
-    batches = _Batches(len(seen), settings.batch_size, random_stream(seed, "train radiation", 0))
+    optimizer = AveragedSoap(network, _rates(network))
+    batches = Batches(len(seen), random_stream(seed, "train radiation", 0))
     rng = random_stream(seed, "renew radiation", 0)
-    best, losses = _Best(), list[float]()
+    best, losses = Best(network, WHAT), list[float]()
     training, to_renew = seen, list(variant.renews_at)
-    n_steps, done = 0, 0.0
-    total = max(1, round(settings.epochs(len(particles)) * len(seen) / batches.size))
+    n_steps, done, batch_size = 0, 0.0, min(settings.batch_size, len(seen))
+    total = max(1, round(settings.epochs(len(particles)) * len(seen) / batch_size))
     with progress.step(f"training radiation ({settings.variant})", 1.0) as advance:
         while done < 1:
             if to_renew and done >= to_renew[0]:
                 to_renew.pop(0)
-                training = variant.renew(steps.averaged(), seen, rng)
+                training = variant.renew(network, seen, rng)
             until, before = min(1.0, (len(losses) + 1) / CHECKS), done
-            while done < until:
-                index = batches.take()
-                loss = batch_loss(network, variant, training.columns[index], training.n_jets[index])
-                check_finite(float(loss.detach()), n_steps)
-                steps.step(loss + network.divergence() / len(seen), done)
-                n_steps += 1
-                done = max(n_steps / total, (time.process_time() - started) / settings.max_cpu_s)
-            losses.append(_validation_loss(steps.averaged(), validation, settings.n_max))
-            best.see(steps.averaged(), n_steps, losses[-1])
+            network.train()
+            with optimizer.stepping():
+                while done < until:
+                    index = batches.take(batch_size)
+                    columns, n_jets = training.columns[index], training.n_jets[index]
+                    loss = batch_loss(network, variant, columns, n_jets)
+                    check_finite(float(loss.detach()), n_steps, WHAT)
+                    loss = loss + network.divergence() / len(seen)
+                    optimizer.step(loss, settings.learning_rate * cosine_schedule(done))
+                    n_steps += 1
+                    done = max(
+                        n_steps / total, (time.process_time() - started) / settings.max_cpu_s
+                    )
+            network.eval()
+            losses.append(_validation_loss(network, validation, settings.n_max))
+            best.see(n_steps, losses[-1])
             advance(min(1.0, done) - before, f"loss {losses[-1]:.4f}")
-    return RadiationNetwork.restore(network_settings, best.state), TrainingRecord(
+        best.restore()
+    return network, TrainingRecord(
         n_training=len(seen),
         n_steps=n_steps,
         cpu_s=time.process_time() - started,
@@ -123,97 +111,10 @@ def batch_loss(
     return loss
 
 
-def check_finite(loss: float, step: int) -> None:
-    """Stop where there is nothing to descend.
-
-    Raises:
-        TrainingFailed: the loss is not finite.
-    """
-    if not math.isfinite(loss):
-        raise TrainingFailed(
-            f"loss = {loss} at training step {step} of radiation: expected a finite number; "
-            "a smaller learning rate may help"
-        )
-
-
-class _Steps:
-    """AdamW with clipped gradients, and a running mean of what it learns."""
-
-    def __init__(self, network: RadiationNetwork, settings: TrainingSettings) -> None:
-        self._network = network
-        self._optimizer = torch.optim.AdamW(_groups(network, settings), betas=BETAS)
-        self._rates = [group["lr"] for group in self._optimizer.param_groups]
-        state = {name: tensor.clone() for name, tensor in network.state().items()}
-        self._averaged = RadiationNetwork.restore(network.settings, state)
-        self._n_steps = 0
-
-    def step(self, loss: Tensor, done: float) -> None:
-        """Go against the gradient of the loss."""
-        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * _schedule(done)
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(self._network.parameters(), MAX_GRADIENT_NORM)
-        self._optimizer.step()
-        self._n_steps += 1
-        share = max(AVERAGING, FIRST_SHARES / (self._n_steps + FIRST_SHARES - 1))
-        pairs = zip(self._averaged.parameters(), self._network.parameters(), strict=True)
-        with torch.no_grad():
-            for mean, latest in pairs:
-                mean.lerp_(latest, share)
-
-    def averaged(self) -> RadiationNetwork:
-        """The network with the running mean; later steps change it."""
-        return self._averaged
-
-
-def _groups(network: RadiationNetwork, settings: TrainingSettings) -> list[dict[str, Any]]:
-    """Which parameters decay, and how fast each learns.
-
-    Where weights have a distribution, their prior is in the loss, and nothing decays.
-    """
-    layers = [module for module in network.modules() if isinstance(module, Linear)]
-    widths = [layer.log_std for layer in layers if isinstance(layer, VariationalLinear)]
-    decaying = [x.weight for x in layers if not isinstance(x, VariationalLinear)]
-    apart = {id(parameter) for parameter in widths + decaying}
-    others = [parameter for parameter in network.parameters() if id(parameter) not in apart]
-    rate = settings.learning_rate
-    groups: list[dict[str, Any]] = [
-        {"params": decaying, "lr": rate, "weight_decay": settings.weight_decay},
-        {"params": others, "lr": rate, "weight_decay": 0.0},
-        {"params": widths, "lr": WIDTHS_LEARN * rate, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
-
-
-class _Batches:
-    """Indices of events in random order, each once before any comes again."""
-
-    def __init__(self, n_events: int, size: int, rng: torch.Generator) -> None:
-        self._n_events, self._rng = n_events, rng
-        self.size = min(size, n_events)
-        self._order = torch.empty(0, dtype=torch.int64)
-
-    def take(self) -> Tensor:
-        if len(self._order) < self.size:
-            self._order = torch.randperm(self._n_events, generator=self._rng)
-        index, self._order = self._order[: self.size], self._order[self.size :]
-        return index
-
-
-class _Best:
-    """The parameters with the least validation loss so far."""
-
-    def __init__(self) -> None:
-        self._loss = math.inf
-        self.state: dict[str, Tensor] = {}
-        self.step = 0
-
-    def see(self, network: RadiationNetwork, step: int, loss: float) -> None:
-        check_finite(loss, step)
-        if loss < self._loss:
-            self._loss, self.step = loss, step
-            self.state = {name: tensor.clone() for name, tensor in network.state().items()}
+def _rates(network: RadiationNetwork) -> dict[nn.Parameter, float]:
+    """What learns faster than the others."""
+    layers = [layer for layer in network.modules() if isinstance(layer, VariationalLinear)]
+    return {layer.log_std: WIDTHS_LEARN for layer in layers}
 
 
 def _split_off(
@@ -241,10 +142,3 @@ def _validation_loss(network: RadiationNetwork, validation: Particles, n_max: in
         tile = validation.select(index)
         total += len(index) * float(batch_loss(network, known, tile.columns, tile.n_jets))
     return total / len(validation)
-
-
-def _schedule(done: float) -> float:
-    """A linear start, then a cosine down to zero."""
-    rise = min(1.0, done / WARM_UP + 0.01)
-    fall = max(0.0, done - WARM_UP) / (1 - WARM_UP)
-    return rise * 0.5 * (1 + math.cos(math.pi * fall))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mlgen.core import Progress, SubprocessGroup, random_stream
 from mlgen.errors import TrainingFailed
+from mlgen.fitting import TrainingRecord
 from mlgen.physics.model import Model
 from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.calibration import LEAST_STD, Recalibration
@@ -18,7 +19,7 @@ from mlgen.surrogates.methods import start_method
 from mlgen.surrogates.momentum_columns import MomentumColumns
 from mlgen.surrogates.networks import Inputs
 from mlgen.surrogates.sample import AmplitudeSample
-from mlgen.surrogates.training import TILE, TrainingRecord, TrainingSet, train
+from mlgen.surrogates.training import TILE, TrainingSet, train
 
 LEAST_TRAINING = 1000
 """Points: with fewer there is nothing to learn from."""

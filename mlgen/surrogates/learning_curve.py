@@ -9,12 +9,12 @@ from torch import Tensor
 
 from mlgen.core import Progress, SubprocessGroup
 from mlgen.errors import MlgenError
+from mlgen.fitting import TrainingRecord
 from mlgen.physics.model import Model
 from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.accuracy import RegionAccuracy, accuracy
 from mlgen.surrogates.group_surrogate import LEAST_TRAINING, GroupSurrogate, train_group
 from mlgen.surrogates.sample import AmplitudeSample
-from mlgen.surrogates.training import TrainingRecord
 
 SHRINKING = (16, 4, 1)
 """The sizes of a curve: a sample's size over these."""

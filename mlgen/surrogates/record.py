@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mlgen.fitting import TrainingRecord
 from mlgen.json_tables import as_json, table_of
 from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.accuracy import RegionAccuracy
@@ -16,7 +17,6 @@ from mlgen.surrogates.distributions import (
     PULL_RANGE,
 )
 from mlgen.surrogates.learning_curve import LearningPoint
-from mlgen.surrogates.training import TrainingRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

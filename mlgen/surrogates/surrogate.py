@@ -10,11 +10,12 @@ from torch import Tensor
 
 from mlgen.core import AmplitudeValue, Progress, SubprocessGroup
 from mlgen.errors import PackError, TrainingFailed
+from mlgen.fitting import TrainingRecord
 from mlgen.physics.model import Model
 from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.group_surrogate import LEAST_TRAINING, GroupSurrogate, train_group
 from mlgen.surrogates.sample import AmplitudeSample
-from mlgen.surrogates.training import TrainingRecord, TrainingSet, seconds_a_step
+from mlgen.surrogates.training import TrainingSet, seconds_a_step
 
 LARGEST_LOG = 600.0
 """Of |M|²: beyond, a power of alpha_s more would leave the range of float64."""

@@ -11,13 +11,11 @@ import torch
 from torch import Tensor
 
 from mlgen.core import Progress, random_stream
-from mlgen.errors import TrainingFailed
+from mlgen.fitting import Batches, Best, TrainingRecord, check_finite, cosine_schedule
+from mlgen.soap import AveragedSoap
 from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.method import Trainee
-from mlgen.surrogates.soap import AveragedSoap
 
-WARM_UP = 0.05
-"""The share of the training in which the learning rate rises."""
 CHECKS = 40
 """How often the validation loss is computed."""
 BOOSTS_AT = (0.5, 0.75)
@@ -43,19 +41,6 @@ class TrainingSet:
         return len(self.target)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingRecord:
-    """How a training went."""
-
-    n_training: int
-    n_steps: int
-    cpu_s: float
-    best_step: int
-    """After which the validation loss was least: what is kept."""
-    validation_losses: tuple[float, ...]
-    """Each some steps after the one before."""
-
-
 def train(
     trainee: Trainee,
     training: TrainingSet,
@@ -75,8 +60,8 @@ def train(
     """
     started = time.process_time()
     optimizer = AveragedSoap(trainee)
-    batches = _Batches(len(training), random_stream(seed, "train surrogate", 0))
-    best = _Best(trainee)
+    batches = Batches(len(training), random_stream(seed, "train surrogate", 0))
+    best = Best(trainee, "the surrogate")
     losses: list[float] = []
     to_boost = list(BOOSTS_AT) if settings.boost > 0 else []
     n_steps, done = 0, 0.0
@@ -93,8 +78,8 @@ def train(
                     loss = trainee.loss(
                         training.features[index], training.target[index], len(training)
                     )
-                    check_finite(float(loss.detach()), n_steps)
-                    optimizer.step(loss, settings.learning_rate * _schedule(done))
+                    check_finite(float(loss.detach()), n_steps, "the surrogate")
+                    optimizer.step(loss, settings.learning_rate * cosine_schedule(done))
                     n_steps += 1
                     done = n_steps / settings.n_steps
                     if settings.max_cpu_s < math.inf:
@@ -125,55 +110,6 @@ def seconds_a_step(trainee: Trainee, batch: TrainingSet, learning_rate: float) -
     return (time.perf_counter() - started) / (N_TIMED - N_TIMED // 2)
 
 
-class _Batches:
-    """Indices of points in random order, each once before any comes again."""
-
-    def __init__(self, n_points: int, rng: torch.Generator) -> None:
-        self._n_points, self._rng = n_points, rng
-        self.repeated = torch.empty(0, dtype=torch.int64)
-        """(n_repeated,), indices of points that come once more, in the next order and later ones."""
-        self._order = torch.empty(0, dtype=torch.int64)
-
-    def take(self, n: int) -> Tensor:
-        if len(self._order) < n:
-            every = torch.cat([torch.arange(self._n_points), self.repeated])
-            self._order = every[torch.randperm(len(every), generator=self._rng)]
-        index, self._order = self._order[:n], self._order[n:]
-        return index
-
-
-class _Best:
-    """The parameters with the least validation loss so far."""
-
-    def __init__(self, trainee: Trainee) -> None:
-        self._trainee = trainee
-        self._loss = math.inf
-        self._state: dict[str, Tensor] = {}
-        self.step = 0
-
-    def see(self, step: int, loss: float) -> None:
-        check_finite(loss, step)
-        if loss < self._loss:
-            self._loss, self.step = loss, step
-            self._state = {key: value.clone() for key, value in self._trainee.state_dict().items()}
-
-    def restore(self) -> None:
-        self._trainee.load_state_dict(self._state)
-
-
-def check_finite(loss: float, step: int) -> None:
-    """Stop where there is nothing to descend.
-
-    Raises:
-        TrainingFailed: the loss is not finite.
-    """
-    if not math.isfinite(loss):
-        raise TrainingFailed(
-            f"loss = {loss} at training step {step} of the surrogate: expected a finite number; "
-            "a smaller learning rate may help"
-        )
-
-
 def tiles(n: int) -> Iterator[slice]:
     """Parts of n points that are evaluated at once."""
     return (slice(start, start + TILE) for start in range(0, n, TILE))
@@ -200,10 +136,3 @@ def _boosted(trainee: Trainee, training: TrainingSet, boost: float) -> Tensor:
 def _batch_size(settings: SurrogateCard, done: float, n_training: int) -> int:
     growth: float = settings.batch_growth**done
     return min(round(settings.batch_size * growth), n_training)
-
-
-def _schedule(done: float) -> float:
-    """A linear start, then a cosine down to zero."""
-    rise = min(1.0, done / WARM_UP + 0.01)
-    fall = max(0.0, done - WARM_UP) / (1 - WARM_UP)
-    return rise * 0.5 * (1 + math.cos(math.pi * fall))

@@ -126,7 +126,6 @@ def test_too_few_events_are_told() -> None:
         ("n_epochs", 0.0, "a positive number"),
         ("learning_rate", math.nan, "a positive number"),
         ("max_cpu_s", 0.0, "a positive number, or inf"),
-        ("weight_decay", -1.0, "0 or more"),
         ("validation_share", 0.5, "a share between 0 and 0.5"),
     ],
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from mlgen.fitting import TrainingRecord
 from mlgen.surrogate_cards import SurrogateCard
 from mlgen.surrogates.accuracy import NEAR_CUTS, RegionAccuracy, region_accuracy, statistical_pull
 from mlgen.surrogates.group_surrogate import LogPrediction
 from mlgen.surrogates.learning_curve import LearningPoint
 from mlgen.surrogates.record import GroupRecord, SurrogateRecord, TwoStageRecord
-from mlgen.surrogates.training import TrainingRecord
 
 TRAINING = TrainingRecord(
     n_training=78_000,

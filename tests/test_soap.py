@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mlgen.soap import AveragedSoap
 from mlgen.surrogates.networks import ParallelMlp
-from mlgen.surrogates.soap import AveragedSoap
 
 
 class Product(nn.Module):

@@ -8,7 +8,7 @@ one of 0.08 %, for 1.6 times its CPU time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -38,8 +38,18 @@ class AveragedSoap:
     Outside of `stepping` the module has the mean.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self._parameters = [_Preconditioned(p) for p in module.parameters() if p.requires_grad]
+    def __init__(
+        self, module: nn.Module, rates: Mapping[nn.Parameter, float] | None = None
+    ) -> None:
+        """Take the parameters that learn.
+
+        Args:
+            rates: of parameters that learn faster than others, so many times.
+        """
+        rates = {} if rates is None else rates
+        self._parameters = [
+            _Preconditioned(p, rates.get(p, 1.0)) for p in module.parameters() if p.requires_grad
+        ]
         self.n_steps = 0
 
     def step(self, loss: Tensor, learning_rate: float) -> None:
@@ -69,8 +79,8 @@ class AveragedSoap:
 class _Preconditioned:
     """One parameter, its moments, and the bases of its two sides."""
 
-    def __init__(self, values: nn.Parameter) -> None:
-        self.values = values
+    def __init__(self, values: nn.Parameter, rate: float) -> None:
+        self.values, self._rate = values, rate
         self.average = values.detach().clone()
         self._mean, self._square = torch.zeros_like(values), torch.zeros_like(values)
         is_matrix = values.dim() > 1 and min(values.shape[-2:]) > 1
@@ -94,7 +104,7 @@ class _Preconditioned:
         correction = 1 - BETA**n_steps
         spread = self._square.sqrt().div_(math.sqrt(correction)).add_(EPSILON)
         change = self._turned_back(self._turned(self._mean).div_(spread))
-        self.values.sub_(change, alpha=learning_rate / correction)
+        self.values.sub_(change, alpha=self._rate * learning_rate / correction)
         self.average.lerp_(self.values, share)
 
     @torch.no_grad()
