@@ -8,7 +8,7 @@ one of 0.08 %, for 1.6 times its CPU time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -39,16 +39,22 @@ class AveragedSoap:
     """
 
     def __init__(
-        self, module: nn.Module, rates: Mapping[nn.Parameter, float] | None = None
+        self,
+        module: nn.Module,
+        rates: Mapping[nn.Parameter, float] | None = None,
+        plain: Iterable[nn.Parameter] = (),
     ) -> None:
         """Take the parameters that learn.
 
         Args:
-            rates: of parameters that learn faster than others, so many times.
+            rates: of parameters that learn faster or more slowly than others, so many times.
+            plain: those that Adam steps, each number on its own.
         """
-        rates = {} if rates is None else rates
+        rates, one_by_one = {} if rates is None else rates, set(plain)
         self._parameters = [
-            _Preconditioned(p, rates.get(p, 1.0)) for p in module.parameters() if p.requires_grad
+            _Preconditioned(p, rates.get(p, 1.0), p not in one_by_one)
+            for p in module.parameters()
+            if p.requires_grad
         ]
         self.n_steps = 0
 
@@ -79,12 +85,12 @@ class AveragedSoap:
 class _Preconditioned:
     """One parameter, its moments, and the bases of its two sides."""
 
-    def __init__(self, values: nn.Parameter, rate: float) -> None:
+    def __init__(self, values: nn.Parameter, rate: float, turns: bool) -> None:
         self.values, self._rate = values, rate
         self.average = values.detach().clone()
         self._mean, self._square = torch.zeros_like(values), torch.zeros_like(values)
-        is_matrix = values.dim() > 1 and min(values.shape[-2:]) > 1
-        self._sides = [_Side(values, axis) for axis in (-2, -1)] if is_matrix else []
+        turns = turns and values.dim() > 1 and min(values.shape[-2:]) > 1
+        self._sides = [_Side(values, axis) for axis in (-2, -1)] if turns else []
 
     def gradient_norm(self) -> float:
         return float(self._gradient().norm())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mlgen.soap import AveragedSoap
+from mlgen.soap import BETA, AveragedSoap
 from mlgen.surrogates.networks import ParallelMlp
 
 
@@ -61,6 +61,23 @@ def test_an_ill_conditioned_problem_is_solved_where_adam_has_not_arrived() -> No
 def test_the_same_steps_lead_to_the_same_place() -> None:
     (one, _), (two, _) = fit_with_soap(50), fit_with_soap(50)
     assert torch.equal(one.weight, two.weight)
+
+
+def test_plain_parameters_are_stepped_by_adam_each_at_its_rate() -> None:
+    ours, theirs = Product(), Product()
+    optimizer = AveragedSoap(ours, {ours.weight: 0.5}, plain=ours.parameters())
+    groups = [{"params": [theirs.weight], "lr": 0.05}, {"params": [theirs.bias], "lr": 0.1}]
+    adam = torch.optim.Adam(groups, betas=(BETA, BETA))
+    x, y = ill_conditioned()
+    with optimizer.stepping():
+        for _ in range(20):
+            # Small enough not to be clipped.
+            optimizer.step(0.1 * (ours(x) - y).square().mean(), 0.1)
+            adam.zero_grad()
+            (0.1 * (theirs(x) - y).square().mean()).backward()
+            adam.step()
+        torch.testing.assert_close(ours.weight, theirs.weight)
+        torch.testing.assert_close(ours.bias, theirs.bias)
 
 
 def test_outside_of_steps_the_module_has_the_mean() -> None:

@@ -15,6 +15,7 @@ import mlgen
 from mlgen.campaign.archive import Archive, ArchiveKind, write_archive
 from mlgen.errors import MlgenError, PackError
 from mlgen.radiation.learned import LearnedRadiation
+from mlgen.radiation.model import EXACT
 
 SUFFIX = ".radiation.zip"
 
@@ -105,7 +106,7 @@ def _assemble(archive: Archive) -> StoredRadiation:
 
 def _halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
-        name: tensor.half() if tensor.is_floating_point() else tensor
+        name: tensor.half() if tensor.is_floating_point() and name not in EXACT else tensor
         for name, tensor in tensors.items()
     }
 

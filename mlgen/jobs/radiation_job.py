@@ -63,7 +63,7 @@ def train_radiation(path: Path, order: RadiationOrder, progress: Progress) -> St
     with one_thread():
         stored = read_jets(order.jets)
         events = events_of(stored, order.n_events)
-        pt_min = stored.origin.jets.pt_min_gev
+        jets = stored.origin.jets
         settings = replace(order.training, n_epochs=order.training.epochs(len(events)))
         training = _without_infinity(asdict(settings))
         jets_sha256 = checksum(order.jets)
@@ -78,7 +78,16 @@ def train_radiation(path: Path, order: RadiationOrder, progress: Progress) -> St
                 "jets": jets_sha256,
             },
         )
-        found = learn(events, pt_min, order.network, settings, order.seed, progress, members)
+        found = learn(
+            events,
+            jets.pt_min_gev,
+            order.network,
+            settings,
+            order.seed,
+            progress,
+            members,
+            jets.radius,
+        )
         origin = RadiationOrigin(
             training=training,
             seed=order.seed,

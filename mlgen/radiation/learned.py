@@ -133,11 +133,13 @@ def learn(
     seed: int,
     progress: Progress,
     store: MemberStore | None = None,
+    radius: float = 0.0,
 ) -> Learning:
     """Learn radiation from events whose jets have more than pt_min (GeV).
 
     Args:
         store: has what an interrupted learning of the same order has finished, and gets what this one does.
+        radius: of the jets, see `Representation`.
 
     Raises:
         MlgenError: see `check_jet_events`; there are too few events or jets.
@@ -146,7 +148,7 @@ def learn(
     n_jets = events.n_jets.clamp(max=settings.n_max)
     # Not even the standardisation has seen more jets.
     seen = JetEvents(hard=events.hard, jets=events.jets[:, : settings.n_max], n_jets=n_jets)
-    representation = Representation.of(seen, pt_min)
+    representation = Representation.of(seen, pt_min, radius)
     particles = representation.encode(seen)
     store = MemberStore() if store is None else store
     trained: list[tuple[RadiationNetwork, TrainingRecord]] = []

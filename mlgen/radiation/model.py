@@ -18,26 +18,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mlgen.errors import PackError
-from mlgen.radiation.conditionals import Conditional, Gaussians, VonMises, in_turn
+from mlgen.radiation.conditionals import Conditional, Gaps, Gaussians, VonMises, in_turn
 from mlgen.radiation.linear import VariationalLinear, linear
 from mlgen.radiation.past import (
     N_BALANCE,
+    N_CENTRES,
     N_NEIGHBOUR,
     Past,
     balance,
     centres,
     directions,
+    gaps,
     neighbours,
     sizes,
     transverse_sums,
     upper_ends,
 )
-from mlgen.radiation.representation import ETA, LOG_M2, LOG_PT, N_COLUMNS, PHI, Particles
+from mlgen.radiation.representation import ETA, LOG_M2, LOG_PT, N_COLUMNS, PHI, Particles, Scales
 from mlgen.radiation.settings import NetworkSettings
 from mlgen.radiation.transformer import Transformer
 
-SCALES = (20.0, 2.5, 1.0, 9.0, 1.0, 2.5, 1.0)
+SCALES = Scales(20.0, 2.5, 1.0, 9.0, 1.0, 2.5, 1.0, 2.0, 0.4)
 """`Representation.scales` of a network that nobody trains."""
+EXACT = ("scales",)
+"""What of a network's state must not be rounded: where densities end depends on it."""
+FIRST_OVERLAP = -3.0
+"""ln of the density of jets within the radius of others over what it would be without them, about."""
 
 
 class Terms(NamedTuple):
@@ -68,7 +74,7 @@ class RadiationNetwork(nn.Module):
     """The two transformers. Single precision inside, columns of `Representation` outside."""
 
     scales: Tensor
-    """(7,), `Representation.scales`: with these, transverse momenta can be added."""
+    """(9,), `Representation.scales`: with these, transverse momenta can be added."""
 
     def __init__(
         self, settings: NetworkSettings, rng: torch.Generator, scales: Sequence[float] = SCALES
@@ -90,10 +96,14 @@ class RadiationNetwork(nn.Module):
         )
         self.near = nn.ModuleList(Neighbours(n_channels, rng, all_layers) for _ in (ETA, LOG_M2))
         self.numbers = Transformer(*size, rng, all_layers)
+        n = settings.n_components
         self.conditionals: list[Conditional] = [
-            (VonMises if column == PHI else Gaussians)(settings.n_components)
-            for column in range(N_COLUMNS)
+            Gaussians(n),
+            VonMises(n),
+            Gaussians(n, N_CENTRES),
+            Gaussians(n),
         ]
+        self.overlap = nn.Parameter(torch.full((1,), FIRST_OVERLAP))
         self.mixtures = nn.ModuleList()
         for conditional in self.conditionals:
             head = linear(n_channels, conditional.n_parameters, rng, scale=0.1, variational=last)
@@ -176,10 +186,16 @@ class RadiationNetwork(nn.Module):
             found = self.conditionals[column].moved(found, centres(past, before[PHI]))
         return found
 
-    def upper_ends(self, past: Past) -> Tensor:
-        """Where components of pt end: (n, n_components)."""
-        ends = upper_ends(past, sizes(past, self.scales))
-        return in_turn(ends, self.settings.n_components)
+    def limits(
+        self, column: int, before: Sequence[Tensor], past: Past
+    ) -> tuple[Tensor | None, Gaps | None]:
+        """Where components of pt end, (n, n_components), and where jets would overlap with others."""
+        if column == LOG_PT:
+            ends = upper_ends(past, sizes(past, self.scales))
+            return in_turn(ends, self.settings.n_components), None
+        if column == ETA:
+            return None, gaps(past, before[PHI], self.scales, F.logsigmoid(self.overlap)[0])
+        return None, None
 
     def log_kin(self, context: Tensor, columns: Tensor, past: Past) -> Tensor:
         """ln p_kin (n,) of jets (n, 4), given what was read before them (n, n_channels)."""
@@ -189,8 +205,8 @@ class RadiationNetwork(nn.Module):
         total = torch.zeros_like(drawn[0])
         for column, conditional in enumerate(self.conditionals):
             parameters = self.mixture(column, hidden[:, column], drawn[:column], past)
-            ends = self.upper_ends(past) if column == LOG_PT else None
-            total = total + conditional.log_prob(parameters, drawn[column], ends)
+            limits = self.limits(column, drawn[:column], past)
+            total = total + conditional.log_prob(parameters, drawn[column], *limits)
         return total
 
     def divergence(self) -> Tensor:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mlgen.radiation.conditionals import UNBOUNDED
-from mlgen.radiation.representation import ETA, LOG_M2, LOG_PT, PHI
+from mlgen.radiation.conditionals import UNBOUNDED, Gaps
+from mlgen.radiation.representation import ETA, LOG_M2, LOG_PT, PHI, Scales
 
 N_SIZES = 3
 N_DIRECTIONS = 5
@@ -60,12 +60,12 @@ def transverse_sums(columns: Tensor, scales: Tensor) -> Tensor:
 
     Args:
         columns: (n, n_rows, 4).
-        scales: (7,), `Representation.scales`.
+        scales: (9,), `Representation.scales`.
     """
-    pt_min, mean, std = scales[0], scales[5], scales[6]
+    of = Scales(*scales)
     log_pt = columns[..., LOG_PT]
     hard = _hard_pt(columns, scales)[:, None]
-    jets = pt_min + (mean + std * log_pt[:, 1:]).clamp(max=MAX_EXPONENT).exp()
+    jets = of.pt_min + (of.mean + of.std * log_pt[:, 1:]).clamp(max=MAX_EXPONENT).exp()
     pt, azimuth = torch.cat([hard, jets], dim=1), columns[..., PHI]
     return torch.stack([pt * azimuth.cos(), pt * azimuth.sin()], dim=-1).cumsum(1)
 
@@ -81,11 +81,11 @@ def sizes(past: Past, scales: Tensor) -> Tensor:
 
     0, that of a jet which balances all, and that of the transverse mass of the hard object, where showers begin.
     """
-    pt_min, mass_mean, mass_std, mean, std = scales[[0, 3, 4, 5, 6]]
-    log_m2 = (mass_mean + mass_std * past.columns[:, 0, LOG_M2]).clamp(max=2 * MAX_EXPONENT)
+    of = Scales(*scales)
+    log_m2 = (of.mass_mean + of.mass_std * past.columns[:, 0, LOG_M2]).clamp(max=2 * MAX_EXPONENT)
     transverse_mass = torch.hypot(_hard_pt(past.columns, scales), (0.5 * log_m2).exp())
     found = torch.stack([_imbalance(past, scales).norm(dim=-1), transverse_mass], dim=-1)
-    columns = ((found - pt_min).clamp(min=LEAST_ABOVE * pt_min).log() - mean) / std
+    columns = ((found - of.pt_min).clamp(min=LEAST_ABOVE * of.pt_min).log() - of.mean) / of.std
     return torch.cat([torch.zeros_like(columns[:, :1]), columns], dim=-1)
 
 
@@ -115,14 +115,29 @@ def centres(past: Past, azimuth: Tensor) -> Tensor:
 
     0, and those of the two jets nearest in azimuth, the first of them twice; 0 where there are none.
     """
-    difference = past.columns[..., PHI] - azimuth[:, None]
-    closeness = difference.cos().masked_fill(~past.is_jet, -math.inf)
-    order = closeness.argsort(1, descending=True)[:, :2]
+    order, is_jet = _nearest(past, azimuth)
     found = past.columns[..., ETA].gather(1, order)
-    found = torch.where(past.is_jet.gather(1, order), found, 0.0)
+    found = torch.where(is_jet, found, 0.0)
     # With one jet the second nearest is none.
     first, second = found[:, 0], found[:, -1]
     return torch.stack([torch.zeros_like(first), first, second, first], dim=-1)
+
+
+def gaps(past: Past, azimuth: Tensor, scales: Tensor, log_kept: Tensor) -> Gaps:
+    """Columns ETA at which a jet at azimuths (n,) would be within the radius of the two jets nearest in azimuth.
+
+    Args:
+        log_kept: (), see `Gaps`.
+    """
+    of = Scales(*scales)
+    order, is_jet = _nearest(past, azimuth)
+    middle = past.columns[..., ETA].gather(1, order)
+    apart = past.columns[..., PHI].gather(1, order) - azimuth[:, None]
+    apart = torch.remainder(apart + math.pi, 2 * math.pi) - math.pi
+    half = (of.radius**2 - apart.square()).clamp(min=0).sqrt().masked_fill(
+        ~is_jet, 0.0
+    ) / of.eta_std
+    return Gaps(middle - half, middle + half, log_kept)
 
 
 def neighbours(past: Past, before: Sequence[Tensor]) -> Tensor:
@@ -149,6 +164,15 @@ def _imbalance(past: Past, scales: Tensor) -> Tensor:
     return sums[torch.arange(len(sums), device=sums.device), past.n_seen - 1]
 
 
+def _nearest(past: Past, azimuth: Tensor) -> tuple[Tensor, Tensor]:
+    """The two rows nearest to azimuths (n,), (n, 2) or (n, 1), and which of them are jets."""
+    difference = past.columns[..., PHI] - azimuth[:, None]
+    closeness = difference.cos().masked_fill(~past.is_jet, -math.inf)
+    order = closeness.argsort(1, descending=True)[:, :2]
+    return order, past.is_jet.gather(1, order)
+
+
 def _hard_pt(columns: Tensor, scales: Tensor) -> Tensor:
     """Of the hard object, GeV: (n,)."""
-    return (scales[1] + scales[2] * columns[:, 0, LOG_PT]).clamp(max=MAX_EXPONENT).exp()
+    of = Scales(*scales)
+    return (of.hard_mean + of.hard_std * columns[:, 0, LOG_PT]).clamp(max=MAX_EXPONENT).exp()

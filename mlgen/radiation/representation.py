@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -79,6 +79,26 @@ class Standard:
         return sum(map(math.log, self.std))
 
 
+class Scales(NamedTuple):
+    """What relates columns to each other: numbers, or tensors of one."""
+
+    pt_min: float
+    """GeV, of jets."""
+    hard_mean: float
+    hard_std: float
+    """Location and scale of ln pt of the hard object."""
+    mass_mean: float
+    mass_std: float
+    """Of its ln m²."""
+    mean: float
+    std: float
+    """Of ln(pt - pt_min) of jets."""
+    eta_std: float
+    """Scale of pseudorapidity of jets."""
+    radius: float
+    """Of jets, see `Representation`."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Representation:
     """An invertible map between events and columns; for JSON, `dataclasses.asdict` has all of it.
@@ -91,12 +111,14 @@ class Representation:
     """GeV, of jets."""
     hard: Standard
     jets: Standard
+    radius: float = 0.0
+    """Of anti-kt jets, which are hardly ever nearer to each other; 0: any distance."""
 
     @property
-    def scales(self) -> tuple[float, ...]:
-        """(7,): pt_min in GeV, location and scale of ln pt and of ln m² of the hard object, and of ln(pt - pt_min) of jets."""
+    def scales(self) -> Scales:
+        """What relates columns to each other."""
         hard, jets = self.hard, self.jets
-        return (
+        return Scales(
             self.pt_min,
             hard.mean[LOG_PT],
             hard.std[LOG_PT],
@@ -104,11 +126,13 @@ class Representation:
             hard.std[LOG_M2],
             jets.mean[LOG_PT],
             jets.std[LOG_PT],
+            jets.std[ETA],
+            self.radius,
         )
 
     @classmethod
-    def of(cls, events: JetEvents, pt_min: float) -> Self:
-        """Standardised by the events that models are to learn from.
+    def of(cls, events: JetEvents, pt_min: float, radius: float = 0.0) -> Self:
+        """Standardised by the events that models are to learn from, whose jets have a radius.
 
         Raises:
             MlgenError: see `check_jet_events`; there are too few events or jets for a spread.
@@ -118,7 +142,8 @@ class Representation:
         for name, found in (("events", hard), ("jets", jets)):
             if len(found) < 2:
                 raise MlgenError(f"{name} = {len(found)}: expected at least two to learn from")
-        return cls(pt_min=pt_min, hard=Standard.of(hard), jets=Standard.of(jets))
+        standards = {"hard": Standard.of(hard), "jets": Standard.of(jets)}
+        return cls(pt_min=pt_min, radius=radius, **standards)
 
     def encode(self, events: JetEvents) -> Particles:
         """The columns of events.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mlgen.radiation.model import RadiationNetwork
 from mlgen.radiation.past import Past
-from mlgen.radiation.representation import LOG_PT, N_COLUMNS, Particles
+from mlgen.radiation.representation import N_COLUMNS, Particles
 from mlgen.radiation.transformer import Transformer
 
 
@@ -113,6 +113,6 @@ def sample_jet(
     for column, conditional in enumerate(network.conditionals):
         hidden = numbers.read(network.embed_number(context, column, drawn, past))
         parameters = network.mixture(column, hidden, drawn, past)
-        ends = network.upper_ends(past) if column == LOG_PT else None
-        drawn.append(conditional.sample(parameters, rng, ends))
+        limits = network.limits(column, drawn, past)
+        drawn.append(conditional.sample(parameters, rng, *limits))
     return torch.stack(drawn, dim=-1)

@@ -24,6 +24,8 @@ CHECKS = 20
 """How often the validation loss is computed."""
 WIDTHS_LEARN = 5.0
 """How much faster distributions of weights learn their widths, which have far to go, as logarithms."""
+MIXTURES_LEARN = 0.2
+"""And how much more slowly mixtures do, and by Adam: else their components all become one in the first steps."""
 WHAT = "radiation"
 TILE = 4096
 """Events whose validation loss is computed at once."""
@@ -43,7 +45,7 @@ def train(
     parameters, where other events have their largest likelihood.
 
     Args:
-        scales: (7,), of the representation that the particles have.
+        scales: (9,), of the representation that the particles have.
 
     Raises:
         TrainingFailed: there are too few events, or the loss is not finite.
@@ -52,7 +54,7 @@ def train(
     variant = start_variant(settings.variant, settings.n_max)
     seen, validation = _split_off(first_jets(particles, settings.n_max), settings, seed)
     network = RadiationNetwork(network_settings, random_stream(seed, "start radiation", 0), scales)
-    optimizer = AveragedSoap(network, _rates(network))
+    optimizer = AveragedSoap(network, _rates(network), network.mixtures.parameters())
     batches = Batches(len(seen), random_stream(seed, "train radiation", 0))
     rng = random_stream(seed, "renew radiation", 0)
     best, losses = Best(network, WHAT), list[float]()
@@ -112,9 +114,10 @@ def batch_loss(
 
 
 def _rates(network: RadiationNetwork) -> dict[nn.Parameter, float]:
-    """What learns faster than the others."""
+    """What learns faster or more slowly than the rest, so many times."""
     layers = [layer for layer in network.modules() if isinstance(layer, VariationalLinear)]
-    return {layer.log_std: WIDTHS_LEARN for layer in layers}
+    rates = dict.fromkeys(network.mixtures.parameters(), MIXTURES_LEARN)
+    return rates | {layer.log_std: WIDTHS_LEARN for layer in layers}
 
 
 def _split_off(

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from mlgen.radiation import conditionals
-from mlgen.radiation.conditionals import Conditional, Gaussians, VonMises, von_mises
+from mlgen.radiation.conditionals import Conditional, Gaps, Gaussians, VonMises, von_mises
 from tests.laws import check_frequencies
 
 GAUSSIANS, VON_MISES = Gaussians(3), VonMises(3)
@@ -52,6 +52,70 @@ def test_a_density_integrates_to_one(
         parameters, end = row.expand(len(x), -1), ends(upper, x)
         total = float(conditional.log_prob(parameters, x, end).exp().sum()) * width
         assert abs(total - 1) < 1e-5
+
+
+LOG_KEPT = torch.tensor(math.log(0.1), dtype=torch.float64)
+GAPS = [
+    ((-0.6, -0.6), (0.3, -0.6)),
+    ((-0.6, 0.3), (0.0, 0.9)),
+    ((-0.6, -0.3), (0.3, 0.9)),
+]
+"""Lower and upper ends: one, two apart, two that overlap."""
+
+
+def gaps_of(ends: tuple[tuple[float, ...], ...], like: Tensor) -> Gaps:
+    low, high = (like.new_tensor(end).expand(len(like), -1) for end in ends)
+    return Gaps(low, high, LOG_KEPT.to(like.dtype))
+
+
+@pytest.mark.parametrize("ends", GAPS)
+def test_a_density_with_gaps_integrates_to_one_and_is_lower_in_them(
+    ends: tuple[tuple[float, ...], ...],
+) -> None:
+    x = grid(GAUSSIANS, None, 20_000)
+    gaps = gaps_of(ends, x)
+    for row in some_parameters(GAUSSIANS, 5, seed=11):
+        parameters = row.expand(len(x), -1)
+        found = GAUSSIANS.log_prob(parameters, x, gaps=gaps)
+        assert abs(float(found.exp().sum()) * float(x[1] - x[0]) - 1) < 1e-5
+        change = found - GAUSSIANS.log_prob(parameters, x)
+        inside, outside = change[gaps.has(x)], change[~gaps.has(x)]
+        torch.testing.assert_close(inside, (outside[0] + LOG_KEPT).expand_as(inside))
+        torch.testing.assert_close(outside, outside[0].expand_as(outside))
+        assert float(outside[0]) > 0
+
+
+@pytest.mark.parametrize("ends", GAPS)
+def test_samples_avoid_gaps_as_the_density_does(ends: tuple[tuple[float, ...], ...]) -> None:
+    n, edges = 40_000, torch.tensor([-1.5, -0.6, -0.3, 0.0, 0.3, 0.9, 1.5], dtype=torch.float64)
+    row = some_parameters(GAUSSIANS, 1, seed=12)[0]
+    x = grid(GAUSSIANS, None, 80_000)
+    log_prob = GAUSSIANS.log_prob(row.expand(len(x), -1), x, gaps=gaps_of(ends, x))
+    shares = torch.bincount(torch.bucketize(x, edges), log_prob.exp(), minlength=len(edges) + 1)
+    rng = torch.Generator().manual_seed(13)
+    rows = row.expand(n, -1)
+    drawn = GAUSSIANS.sample(rows, rng, gaps=gaps_of(ends, rows))
+    counts = torch.bincount(torch.bucketize(drawn, edges), minlength=len(edges) + 1)
+    check_frequencies(counts, shares)
+    without = GAUSSIANS.sample(rows, rng)
+    counts = torch.bincount(torch.bucketize(without, edges), minlength=len(edges) + 1)
+    with pytest.raises(AssertionError, match="chi2"):
+        check_frequencies(counts, shares)
+
+
+def test_how_much_a_gap_keeps_is_learned() -> None:
+    x = grid(GAUSSIANS, None, 2000)
+    gaps = gaps_of(GAPS[1], x)
+    parameters = some_parameters(GAUSSIANS, 1, seed=14).expand(len(x), -1)
+    truth = GAUSSIANS.log_prob(parameters, x, gaps=gaps).softmax(0)
+    log_kept = torch.tensor(-0.5, dtype=torch.float64).requires_grad_()
+    steps = torch.optim.Adam([log_kept], lr=0.05)
+    for _ in range(200):
+        steps.zero_grad()
+        found = GAUSSIANS.log_prob(parameters, x, gaps=gaps._replace(log_kept=log_kept))
+        (-truth @ found).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        steps.step()
+    assert abs(float(log_kept.detach() - LOG_KEPT)) < 0.02
 
 
 def test_above_the_upper_end_there_is_nothing() -> None:

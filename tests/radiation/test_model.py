@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mlgen.errors import CardError, PackError
-from mlgen.radiation.model import RadiationNetwork
+from mlgen.radiation.model import EXACT, RadiationNetwork
 from mlgen.radiation.sampling import sample
 from mlgen.radiation.settings import NetworkSettings
 from tests.laws import check_estimate
@@ -131,11 +131,14 @@ def test_gradients_are_finite_and_reach_every_parameter() -> None:
 
 @torch.no_grad()
 def test_a_state_comes_back() -> None:
-    settings = replace(SMALL, variational="last")
+    # As many components as usual: of three, two are narrow, and far from them little is rounded to much.
+    settings = replace(SMALL, variational="last", n_components=12)
     network, particles = random_network(7, settings), random_particles(100, seed=7)
     back = RadiationNetwork.restore(settings, network.state())
     assert torch.equal(back.log_prob(particles), network.log_prob(particles))
-    rounded = {name: tensor.half() for name, tensor in network.state().items()}
+    rounded = {
+        name: tensor if name in EXACT else tensor.half() for name, tensor in network.state().items()
+    }
     half = RadiationNetwork.restore(settings, rounded).log_prob(particles)
     torch.testing.assert_close(half, network.log_prob(particles), rtol=0, atol=0.05)
 

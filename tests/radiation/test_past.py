@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from mlgen.physics.kinematics import delta_phi, phi, pt, transverse_mass
+from mlgen.physics.kinematics import delta_phi, eta, phi, pt, transverse_mass
 from mlgen.radiation.conditionals import UNBOUNDED, Gaussians, VonMises
 from mlgen.radiation.past import (
     LEAST_ABOVE,
@@ -15,6 +15,7 @@ from mlgen.radiation.past import (
     balance,
     centres,
     directions,
+    gaps,
     neighbours,
     sizes,
     transverse_sums,
@@ -25,7 +26,7 @@ from tests.radiation.samples import PT_MIN, random_events
 
 EVENTS = random_events(300, seed=71)
 FULL = EVENTS.select(EVENTS.n_jets == 4)
-MAP = Representation.of(EVENTS, PT_MIN)
+MAP = Representation.of(EVENTS, PT_MIN, radius=1.2)
 COLUMNS = MAP.encode(FULL).columns
 SCALES = torch.tensor(MAP.scales, dtype=torch.float64)
 
@@ -89,6 +90,20 @@ def test_jets_near_in_azimuth_are_found_whatever_the_hard_object_is() -> None:
     distance = delta_phi(FULL.jets[:, :3], FULL.jets[:, 3:4]).abs()
     nearest = COLUMNS[:, 1:4, ETA].gather(1, distance.argsort(1)[:, :2])
     assert torch.equal(three[:, [1, 2, 3]], nearest[:, [0, 1, 0]])
+
+
+def test_a_jet_within_the_radius_of_others_is_in_a_gap() -> None:
+    jet, azimuth = FULL.jets[:, 3], COLUMNS[:, 4, PHI]
+    log_kept = torch.tensor(-2.0)
+    for n_jets in range(4):
+        found = gaps(after(n_jets), azimuth, SCALES, log_kept).has(COLUMNS[:, 4, ETA])
+        others = FULL.jets[:, :n_jets]
+        turn = delta_phi(others, jet[:, None])
+        # Of more than two jets, the two nearest in azimuth count.
+        nearest = turn.abs().argsort(1)[:, :2]
+        distance = torch.hypot(turn, eta(others) - eta(jet)[:, None]).gather(1, nearest)
+        assert torch.equal(found, (distance < 1.2).any(1))
+        assert n_jets == 0 or bool(found.any())
 
 
 def test_neighbours_know_how_far_they_are() -> None:

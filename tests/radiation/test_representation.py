@@ -32,7 +32,7 @@ def events() -> JetEvents:
 
 @pytest.fixture
 def representation(events: JetEvents) -> Representation:
-    return Representation.of(events, PT_MIN)
+    return Representation.of(events, PT_MIN, radius=0.4)
 
 
 def test_events_come_back_from_their_columns(
@@ -134,7 +134,8 @@ def test_a_representation_survives_json(representation: Representation) -> None:
         name: Standard(mean=tuple(table[name]["mean"]), std=tuple(table[name]["std"]))
         for name in ("hard", "jets")
     }
-    assert Representation(pt_min=table["pt_min"], **kinds) == representation
+    found = Representation(pt_min=table["pt_min"], radius=table["radius"], **kinds)
+    assert found == representation
 
 
 def test_float32_columns_of_a_network_are_decoded_in_float64(
