@@ -8,8 +8,13 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# oneMKL, which torch multiplies with, may else round a product in one way now and in another one later
+# in the same process: its guide, "Conditional Numerical Reproducibility". It is read at the first product.
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 if TYPE_CHECKING:
     from mlgen.api import (
