@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from mlgen.campaign.pack import read_pack
 from mlgen.campaign.whole_files import checksum
 from mlgen.core import OneHelicity
 from mlgen.errors import CardError, PackError
-from mlgen.integration import helicity_choice, stand_in
+from mlgen.integration import helicity_choice, helicity_prices, stand_in
 from mlgen.jobs.generation import card_of, source_of
 from mlgen.jobs.stages import RunResult
 from mlgen.surrogates import helicity_shares
@@ -101,6 +101,21 @@ def test_the_same_times_give_the_same_bytes(with_few: RunResult, tmp_path: Path)
     assert again.record.settled == with_few.record.settled
     for name in (PACK, "events.lhe.gz"):
         assert checksum(again.folder / name) == checksum(with_few.folder / name)
+
+
+def test_times_that_say_that_more_helicities_are_free_can_be_decided_by_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def always_the_same(work: Callable[[], object]) -> float:
+        work()
+        return 1e-3
+
+    monkeypatch.setattr(helicity_prices, "seconds_of", always_the_same)
+    card = quick_card("always", DRAWN, "run.n_events=300")
+    first = run(card, tmp_path / "first")
+    assert first.record.settled["helicities.us_per_more"] > 0
+    again = run(card, tmp_path / "again", decisions=first.folder / "run.json")
+    assert checksum(again.events_path) == checksum(first.events_path)
 
 
 CHEAP = {

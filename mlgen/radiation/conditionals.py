@@ -110,13 +110,16 @@ class Gaussians(Conditional):
     """A mixture of normal densities up to their ends, lower in gaps, divided by its integral."""
 
     def __init__(self, n_components: int, n_kinds: int = 1) -> None:
-        """Component k is of kind k modulo n_kinds: those of other kinds than 0 begin narrow, to either side."""
+        """Component k is of kind k modulo n_kinds.
+
+        Those of other kinds than 0 begin narrow, to either side, where there are enough to leave broad ones.
+        """
         super().__init__(n_components)
         self.n_kinds = n_kinds
 
     def first_parameters(self) -> Tensor:
         number = torch.arange(self.n_components)
-        is_narrow = number % self.n_kinds > 0
+        is_narrow = (number % self.n_kinds > 0) & (self.n_components >= 2 * self.n_kinds)
         side = NARROW_SIDE * (1 - 2 * (number // 2 % 2))
         means = torch.where(is_narrow, side, torch.linspace(-1.5, 1.5, self.n_components))
         std = torch.where(is_narrow, NARROW_STD, torch.full_like(means, FIRST_STD))

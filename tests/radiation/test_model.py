@@ -131,8 +131,7 @@ def test_gradients_are_finite_and_reach_every_parameter() -> None:
 
 @torch.no_grad()
 def test_a_state_comes_back() -> None:
-    # As many components as usual: of three, two are narrow, and far from them little is rounded to much.
-    settings = replace(SMALL, variational="last", n_components=12)
+    settings = replace(SMALL, variational="last")
     network, particles = random_network(7, settings), random_particles(100, seed=7)
     back = RadiationNetwork.restore(settings, network.state())
     assert torch.equal(back.log_prob(particles), network.log_prob(particles))
